@@ -1,0 +1,1 @@
+//! ActivityStreams vocabulary: JSON in and out. No I/O.

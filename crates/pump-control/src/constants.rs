@@ -1,0 +1,60 @@
+//! Every number that master, workers and `pump` must agree on, in one file.
+
+use std::time::Duration;
+
+/// What this build speaks: the channel between processes, the handover state, and any logic across
+/// workers. Raise it when the other side could no longer follow; `tests/magic.rs` fails when the
+/// messages change and this does not.
+pub const MAGIC: u32 = 1;
+
+/// Other magics this build can also run beside. A build that lists any is a bridge release.
+pub const ACCEPTS: &[u32] = &[];
+
+/// Raised when the code needs something that the sandbox of the last number may lack.
+pub const UNIT: u32 = 1;
+
+/// Version of the control socket's language. A request of another version is answered with an error
+/// that names this one.
+pub const CONTROL_VERSION: u32 = 1;
+
+/// Longest line on the control socket, in bytes, its newline included.
+pub const MAX_CONTROL_LINE: usize = 64 * 1024;
+
+/// Longest line on a worker's channel, in bytes. The first one carries the configuration.
+pub const MAX_CHANNEL_LINE: usize = 256 * 1024;
+
+/// Largest configuration file, in bytes: it has to fit, JSON-escaped, into one channel line.
+pub const MAX_CONFIG: usize = 64 * 1024;
+
+/// Connections that the control socket serves at one time. One more is told so and closed.
+pub const MAX_CONTROL_CLIENTS: usize = 16;
+
+/// Bytes waiting for a control client that does not read. Beyond it the client is closed.
+pub const MAX_CONTROL_BACKLOG: usize = 256 * 1024;
+
+/// Lines of a child's last output that are kept to explain its death.
+pub const KEPT_OUTPUT_LINES: usize = 20;
+
+/// Longest output line that is kept or passed on, in bytes.
+pub const MAX_OUTPUT_LINE: usize = 4 * 1024;
+
+/// How long `pumpd release-info` of a candidate may take.
+pub const INSPECT_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long `pumpd migrate` of a candidate may take within a roll.
+pub const PREPARE_WITHIN: Duration = Duration::from_secs(600);
+
+/// How long after SIGKILL a process may stay before it is reported as stuck and left behind.
+pub const REAP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a worker must live for its slot's back-off to start afresh.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// First pause before a worker that died early is replaced; doubled each time.
+pub const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Longest pause before a worker that keeps dying is replaced.
+pub const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// How long an orphaned worker serves on before it ends by itself.
+pub const ORPHAN_LIVES: Duration = Duration::from_secs(60);

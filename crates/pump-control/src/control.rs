@@ -1,0 +1,287 @@
+//! Between `pump` and the master, over the control socket.
+//!
+//! A client writes a [`Request`] a line and reads [`Reply`]s. `status`, `reload` and `stop` have one
+//! reply. `restart` has `accepted` or `refused`; with `wait`, an accepted one goes on with a `step`
+//! for each step and ends with `ended`. A roll outlives the client that asked for it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ExitStatus;
+use crate::constants::CONTROL_VERSION;
+
+/// One line from a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The version of this language, [`CONTROL_VERSION`].
+    pub v: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub ask: Ask,
+}
+
+impl From<Ask> for Request {
+    fn from(ask: Ask) -> Self {
+        Self { v: CONTROL_VERSION, ask }
+    }
+}
+
+/// What a client may ask. The group `pump` may ask for the status; all else is for root and the
+/// daemon's own user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Ask {
+    /// How the cluster is.
+    Status,
+    /// A rolling restart.
+    Restart(Restart),
+    /// Read the configuration again and say what changed (SIGHUP does the same).
+    Reload,
+    /// Drain and end (SIGTERM does the same).
+    Stop,
+}
+
+impl Ask {
+    /// The names a request may have, for the error that lists them.
+    pub const NAMES: &[&str] = &["status", "restart", "reload", "stop"];
+
+    /// Whether this changes anything.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Status)
+    }
+}
+
+/// A rolling restart, as asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Restart {
+    /// The `pumpd` to roll onto. Without it, the path that the master was started by, resolved anew.
+    pub candidate: Option<PathBuf>,
+    /// Roll even where there is one worker only.
+    pub one_worker: bool,
+    /// Stay and be told every step and the outcome.
+    pub wait: bool,
+}
+
+/// One line to a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reply {
+    /// To `status`.
+    Status(Box<Status>),
+    /// The roll with this number has begun.
+    Accepted {
+        /// The roll's number, never used again by this master.
+        roll: u64,
+    },
+    /// Something happened in the roll.
+    Step {
+        /// The roll's number.
+        roll: u64,
+        /// A sentence.
+        text: String,
+    },
+    /// The roll has ended: the one result of an accepted request.
+    Ended {
+        /// The roll's number.
+        roll: u64,
+        /// How.
+        outcome: Outcome,
+    },
+    /// Not done, and nothing was touched.
+    Refused(Outcome),
+    /// To `reload`.
+    Reloaded(Reloaded),
+    /// To `stop`.
+    Stopping,
+    /// The request was no request.
+    Error {
+        /// For a program.
+        code: ErrorCode,
+        /// For a person.
+        message: String,
+    },
+}
+
+/// Why a line was no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// Not a JSON object, or with fields of a wrong type.
+    Malformed,
+    /// Longer than [`crate::constants::MAX_CONTROL_LINE`].
+    Oversized,
+    /// Of another version of this language.
+    Version,
+    /// An `ask` that this build does not know.
+    UnknownAsk,
+    /// This client may not ask that.
+    Forbidden,
+    /// [`crate::constants::MAX_CONTROL_CLIENTS`] are being served.
+    Busy,
+    /// An error that a later build has and this one does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// How a request ended or why it was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What `pump` exits with.
+    pub exit: ExitStatus,
+    /// What happened, as a sentence.
+    pub text: String,
+    /// The next command to type, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The last lines that a failed process wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
+}
+
+/// What reading the configuration again showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reloaded {
+    /// Keys that changed and take effect with the next roll (`pump restart`).
+    pub needs_roll: Vec<String>,
+    /// Keys that changed and take effect when the service is stopped and started.
+    pub needs_restart: Vec<String>,
+    /// The file is wrong, and why; the running configuration stays.
+    pub error: Option<String>,
+}
+
+/// How the cluster is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The master's process id.
+    pub pid: u32,
+    /// One sentence, the same that systemd shows.
+    pub sentence: String,
+    /// What the cluster is doing.
+    pub phase: Phase,
+    /// The build of the master itself.
+    pub master: Build,
+    /// The build that workers are started from.
+    pub workers_build: Build,
+    /// The generation that workers are started from.
+    pub generation: u64,
+    /// How many ready workers there should be.
+    pub wanted: u32,
+    /// Every worker process there is.
+    pub workers: Vec<Worker>,
+    /// The base of every id that is published.
+    pub public_url: String,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// The configuration file.
+    pub config: PathBuf,
+    /// Seconds since the master started.
+    pub up_seconds: u64,
+    /// The roll under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roll: Option<Roll>,
+    /// How the last roll ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_roll: Option<Outcome>,
+    /// A build that failed and is not tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latch: Option<Latch>,
+    /// What an operator should know besides, each a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What the cluster is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Not all workers have been ready yet.
+    Starting,
+    /// Serving.
+    Running,
+    /// Serving, and rolling.
+    Rolling,
+    /// Draining to an end.
+    Stopping,
+}
+
+/// One build of `pumpd`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Build {
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its file, in hex.
+    pub build: String,
+    /// The path it was found at. The file may be gone since.
+    pub path: PathBuf,
+}
+
+impl Build {
+    /// `0.1.0+1a2b3c4d`: the version and the first eight digits of the build.
+    pub fn short(&self) -> String {
+        let digits = self.build.get(..8).unwrap_or(&self.build);
+        format!("{}+{digits}", self.version)
+    }
+}
+
+/// One worker process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number.
+    pub worker: u64,
+    /// Its process id.
+    pub pid: u32,
+    /// Its generation.
+    pub generation: u64,
+    /// Its build.
+    pub build: Build,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// Open connections, while it drains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u64>,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// Started, not ready yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Letting its connections end.
+    Draining,
+    /// Sent SIGKILL.
+    Killed,
+    /// Still there long after SIGKILL.
+    Stuck,
+}
+
+/// The roll under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roll {
+    /// Its number.
+    pub roll: u64,
+    /// What it is doing, as a sentence.
+    pub sentence: String,
+    /// What it rolls onto.
+    pub candidate: Build,
+}
+
+/// A build that failed and is not tried again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latch {
+    /// The build.
+    pub build: Build,
+    /// Why it failed.
+    pub reason: String,
+    /// The last lines that its worker wrote.
+    #[serde(default)]
+    pub output: Vec<String>,
+}

@@ -1,0 +1,1 @@
+//! The only axum: routes, pages, and problems turned into answers.

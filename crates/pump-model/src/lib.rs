@@ -1,0 +1,1 @@
+//! The nouns of the feed: ids, handles, limits. No I/O.

@@ -1,0 +1,1 @@
+//! What a release is, and which releases may run beside which.

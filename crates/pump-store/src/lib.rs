@@ -1,0 +1,1 @@
+//! The only SQL: queries by noun, and the migrations.

@@ -1,0 +1,1 @@
+//! For tests: servers, a load client that sees each socket's fate, booted machines.

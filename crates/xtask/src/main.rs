@@ -1,0 +1,2 @@
+//! The chores: demo, test, dist, figures.
+fn main() {}

@@ -1,0 +1,2 @@
+//! pump-cli
+fn main() {}

@@ -1,0 +1,2 @@
+//! pumpd
+fn main() {}
