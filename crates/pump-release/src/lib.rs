@@ -1,1 +1,20 @@
 //! What a release is, and which releases may run beside which.
+//!
+//! [`ReleaseInfo`] is what a build says about itself; [`way`] is how to get from one build to
+//! another; [`Index`] is what a channel offers and [`choose`] what to take of it; [`FileList`] is what
+//! a bundle holds. Pure: nothing here opens a file or reads a clock.
+
+mod beside;
+mod digest;
+mod files;
+mod index;
+mod info;
+
+pub use beside::{Incompatible, Reason, SchemaTooNew, Way, may_open, may_run_beside, way};
+pub use digest::{Digest, InvalidDigest};
+pub use files::{FileList, InvalidFileList, ListedFile, MAX_FILES, MAX_PATH, safe_path};
+pub use index::{
+    Artifact, Choice, INDEX_FORMAT, Index, InvalidIndex, MAX_INDEX, MAX_RELEASES, Release, Wanted,
+    choose,
+};
+pub use info::{Channel, InvalidChannel, ReleaseInfo, Schema, TARGET, release_name};
