@@ -1,2 +1,22 @@
-//! pump-cli
-fn main() {}
+//! `pump`: installs, upgrades and inspects pumpd.
+//!
+//! It links no store and opens no database: what it needs done on data it asks the daemon's binary to
+//! do, so that it can repair a machine whose database is broken. How it ends is one table, in
+//! `pump-control`.
+
+mod cli;
+mod commands;
+mod context;
+mod control;
+mod host;
+mod report;
+
+use pump_control::ExitStatus;
+
+use crate::host::Host;
+
+fn main() -> ExitStatus {
+    let host = Host::real();
+    let outcome = cli::parse(&host).and_then(|cli| commands::run(cli, &host));
+    report::finish(outcome, &host)
+}

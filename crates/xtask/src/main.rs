@@ -1,2 +1,49 @@
-//! The chores: demo, test, dist, figures.
-fn main() {}
+//! The chores of this workspace: `cargo xtask demo`, `test`, `dist`, `figures`.
+//!
+//! Each is one module with its flags and a `run`. A chore ends with 0 only when all of it succeeded.
+
+mod demo;
+mod dist;
+mod figures;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The chores of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Chore {
+    /// Upgrade a server under load and show what clients saw.
+    Demo(demo::Args),
+    /// Run every check and every test.
+    Test(test::Args),
+    /// Make a release: a bundle and a signed source to serve it from.
+    Dist(dist::Args),
+    /// Measure what the documents promise.
+    Figures(figures::Args),
+}
+
+fn main() -> ExitCode {
+    let ended = match Chore::parse() {
+        Chore::Demo(args) => demo::run(&args),
+        Chore::Test(args) => test::run(&args),
+        Chore::Dist(args) => dist::run(&args),
+        Chore::Figures(args) => figures::run(&args),
+    };
+    ended.unwrap_or_else(|error| {
+        #[expect(clippy::print_stderr, reason = "the last word of a chore")]
+        {
+            eprintln!("error: {error:#}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+/// The folder of the workspace that this chore was built from.
+pub(crate) fn workspace() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).expect("xtask lies two folders below the workspace").to_owned()
+}

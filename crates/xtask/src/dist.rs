@@ -1,0 +1,11 @@
+//! `cargo xtask dist`.
+
+use std::process::ExitCode;
+
+/// Flags of `cargo xtask dist`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not built yet: {args:?}")
+}

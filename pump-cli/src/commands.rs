@@ -1,0 +1,53 @@
+//! The commands, one file each.
+
+pub(crate) mod account;
+pub(crate) mod completions;
+pub(crate) mod generate;
+pub(crate) mod history;
+pub(crate) mod install;
+pub(crate) mod restart;
+pub(crate) mod rollback;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod uninstall;
+pub(crate) mod upgrade;
+
+use anyhow::Context as _;
+use pump_control::{ExitStatus, Layout};
+
+use crate::cli::{Cli, Command};
+use crate::context::Context;
+use crate::host::Host;
+use crate::report::{Ended, Report};
+
+/// Does what the command line says. `None` when the line asked for help and had it.
+///
+/// # Errors
+/// What the command says.
+pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
+    let Some(Cli { global, command }) = cli else { return Ok(ExitStatus::Done) };
+    let layout = match &global.root {
+        Some(root) => Layout::private(
+            std::path::absolute(root)
+                .with_context(|| format!("could not make `{}` absolute", root.display()))?,
+        ),
+        None => Layout::system(),
+    };
+    let report = Report { json: global.json, quiet: global.quiet };
+    let context = Context { host, layout, report };
+    match command {
+        Command::Install(args) => install::run(args, &context),
+        Command::Uninstall(args) => uninstall::run(args, &context),
+        Command::Upgrade(args) => upgrade::run(args, &context),
+        Command::Rollback(args) => rollback::run(args, &context),
+        Command::History(args) => history::run(args, &context),
+        Command::Status(args) => status::run(args, &context),
+        Command::Restart(args) => restart::run(args, &context),
+        Command::Start(args) => start::run(args, &context),
+        Command::Stop(args) => stop::run(args, &context),
+        Command::Account(args) => account::run(args, &context),
+        Command::Completions(args) => completions::run(args, &context),
+        Command::Generate(args) => generate::run(args, &context),
+    }
+}

@@ -1,0 +1,94 @@
+//! `pump generate man DIR`: the manual pages of a release, made from the command line's definition.
+//!
+//! One page for `pump` and one for each command; the page of `pump` carries the table of exit codes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::CommandFactory;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+use pump_control::ExitStatus;
+
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::report::Ended;
+
+/// What to make.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GenerateArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Manual pages (section 1) into a folder.
+    Man {
+        /// The folder, made if missing.
+        dir: PathBuf,
+    },
+}
+
+pub(crate) fn run(args: GenerateArgs, context: &Context<'_>) -> Ended {
+    let What::Man { dir } = args.what;
+    let pages = pages().context("could not make the manual pages")?;
+    std::fs::create_dir_all(&dir)
+        .with_context(|| format!("could not make the folder `{}`", dir.display()))?;
+    for (name, page) in pages {
+        write(&dir.join(name), &page)?;
+    }
+    context.report.say(format_args!("manual pages are in `{}`", dir.display()));
+    Ok(ExitStatus::Done)
+}
+
+/// The pages with their file names.
+fn pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    let mut whole = Cli::command();
+    whole.build();
+    let mut pages = vec![("pump.1".to_owned(), top(&whole)?)];
+    for command in whole.get_subcommands().filter(|command| !command.is_hide_set()) {
+        let name = format!("pump-{}", command.get_name());
+        let mut page = Vec::new();
+        Man::new(command.clone()).render(&mut page)?;
+        pages.push((format!("{name}.1"), page));
+    }
+    Ok(pages)
+}
+
+fn top(whole: &clap::Command) -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    Man::new(whole.clone()).render(&mut page)?;
+    let mut codes = Roff::new();
+    codes.control("SH", ["EXIT STATUS"]);
+    for (status, meaning) in ExitStatus::TABLE {
+        codes.control("TP", ["4"]);
+        codes.text([bold(status.code().to_string())]);
+        codes.text([roman(*meaning)]);
+    }
+    codes.to_writer(&mut page)?;
+    Ok(page)
+}
+
+fn write(path: &Path, page: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, page).with_context(|| format!("could not write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_and_every_exit_code_is_told() {
+        let pages = pages().expect("pages are made in memory");
+        let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        for name in ["pump.1", "pump-install.1", "pump-upgrade.1", "pump-status.1"] {
+            assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
+        let top = String::from_utf8(pages[0].1.clone()).expect("a page is text");
+        for (status, meaning) in ExitStatus::TABLE {
+            assert!(top.contains(&format!("\\fB{}\\fR", status.code())), "{status:?}");
+            assert!(top.contains(&meaning.replace('-', "\\-")), "{status:?}: {meaning}");
+        }
+    }
+}
