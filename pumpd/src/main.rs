@@ -1,2 +1,3 @@
 //! pumpd
+mod master;
 fn main() {}
