@@ -99,3 +99,9 @@ impl FromStr for Channel {
             .ok_or_else(|| InvalidChannel(text.chars().take(40).collect()))
     }
 }
+
+/// The field of a trust root's signed part that says what the root is for.
+pub const ROOT_PURPOSE: &str = "x-pump-purpose";
+
+/// What [`ROOT_PURPOSE`] is in a root whose keys lie around: for tests and demonstrations only.
+pub const TEST_PURPOSE: &str = "test";

@@ -17,4 +17,6 @@ pub use index::{
     Artifact, Choice, INDEX_FORMAT, Index, InvalidIndex, MAX_INDEX, MAX_RELEASES, Release, Wanted,
     choose,
 };
-pub use info::{Channel, InvalidChannel, ReleaseInfo, Schema, TARGET, release_name};
+pub use info::{
+    Channel, InvalidChannel, ROOT_PURPOSE, ReleaseInfo, Schema, TARGET, TEST_PURPOSE, release_name,
+};
