@@ -300,7 +300,7 @@ mod tests {
         #[test]
         fn no_text_breaks_the_parsers(text: String) {
             if let Ok(name) = text.parse::<LocalName>() {
-                prop_assert_eq!(name.as_str().parse(), Ok(name.clone()));
+                prop_assert_eq!(name.to_string().parse(), Ok(name));
             }
             if let Ok(handle) = text.parse::<Handle>() {
                 prop_assert_eq!(handle.to_string().parse(), Ok(handle));

@@ -1,0 +1,195 @@
+//! Connections: one that writes, a few that read.
+//!
+//! They are opened when first needed, kept, and lent to one thread at a time. Who finds none waits;
+//! who waits too long is told that the database is busy. The numbers below keep an idle process small:
+//! what a larger page cache would hold, the kernel's cache holds once for all workers.
+
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{Error, Fault};
+
+/// How long SQLite waits for another process's lock.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Statements a connection keeps prepared: more than there are in this crate.
+const PREPARED: usize = 64;
+
+/// Page cache of one connection, in KiB.
+const CACHE_KIB: i64 = 1024;
+
+/// Pages in the write-ahead log after which a commit folds them back: 4 MiB.
+const CHECKPOINT_PAGES: i64 = 1000;
+
+/// Size that the log's file is cut back to after a burst, in bytes.
+const LOG_LIMIT: i64 = 16 * 1024 * 1024;
+
+/// Opens one connection as all of ours are.
+pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
+    // Without CREATE: only a migration makes the file. Without URI: a path is a path.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || -> Result<Connection, Fault> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "trusted_schema", false)?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.pragma_update(None, "mmap_size", 0)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_LIMIT)?;
+        Ok(connection)
+    };
+    let connection = open().map_err(|fault| fault.at(path))?;
+    // SQLite opens a file that it may not write for reading, and says nothing.
+    if connection.is_readonly("main").map_err(|error| Fault::Sql(error).at(path))? {
+        let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        return Err(Error::not_writable(path, refused));
+    }
+    Ok(connection)
+}
+
+/// Does `work` in a transaction that has the write lock from its beginning, and commits it.
+pub(crate) fn write<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+/// Connections of one sort.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    path: PathBuf,
+    most: usize,
+    query_only: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Connection>,
+    lent: usize,
+    closed: bool,
+}
+
+impl Pool {
+    /// One connection that writes.
+    pub(crate) fn writing(path: &Path) -> Self {
+        Self::new(path, 1, false)
+    }
+
+    /// At most `most` connections that cannot write.
+    pub(crate) fn reading(path: &Path, most: usize) -> Self {
+        Self::new(path, most, true)
+    }
+
+    fn new(path: &Path, most: usize, query_only: bool) -> Self {
+        let (state, changed) = Default::default();
+        Self { path: path.to_owned(), most, query_only, state, changed }
+    }
+
+    /// Lends a connection; waits for one if need be, no longer than `within`.
+    pub(crate) fn borrow(&self, within: Duration) -> Result<Borrowed<'_>, Error> {
+        let idle = {
+            let full = |state: &mut State| {
+                !state.closed && state.idle.is_empty() && state.lent >= self.most
+            };
+            let mut state = self.wait_while(within, full);
+            if state.closed {
+                return Err(Error::Closed { path: self.path.clone() });
+            }
+            if full(&mut state) {
+                return Err(Error::Busy { path: self.path.clone() });
+            }
+            state.lent += 1;
+            state.idle.pop()
+        };
+        // From here on the guard gives the place back, also when no connection comes to fill it.
+        let mut borrowed = Borrowed { pool: self, connection: idle };
+        if borrowed.connection.is_none() {
+            let connection = connect(&self.path)?;
+            if self.query_only {
+                connection
+                    .pragma_update(None, "query_only", true)
+                    .map_err(|error| Fault::Sql(error).at(&self.path))?;
+            }
+            borrowed.connection = Some(connection);
+        }
+        Ok(borrowed)
+    }
+
+    /// Lends nothing any more, waits for what is lent, closes everything.
+    pub(crate) fn close(&self, within: Duration) -> Result<(), Error> {
+        self.lock().closed = true;
+        self.changed.notify_all();
+        let mut state = self.wait_while(within, |state| state.lent > 0);
+        let busy = state.lent > 0;
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        for connection in idle {
+            connection.close().map_err(|(_, error)| Fault::Sql(error).at(&self.path))?;
+        }
+        if busy { Err(Error::Busy { path: self.path.clone() }) } else { Ok(()) }
+    }
+
+    fn wait_while(
+        &self,
+        within: Duration,
+        condition: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'_, State> {
+        let waited = self.changed.wait_timeout_while(self.lock(), within, condition);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    // The lock is held for pushing and popping only, so a panic cannot leave anything half done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that goes back to its pool.
+pub(crate) struct Borrowed<'a> {
+    pool: &'a Pool,
+    connection: Option<Connection>,
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("filled before it is lent and emptied when dropped")
+    }
+}
+
+impl DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("filled before it is lent and emptied when dropped")
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        // One that could not end its transaction would fail whoever borrows it next.
+        let mut connection = self.connection.take().filter(|it| it.is_autocommit());
+        if self.pool.lock().closed {
+            // Closing may write to the disk: outside the lock, and before `close` stops waiting for it.
+            connection = None;
+        }
+        let mut state = self.pool.lock();
+        state.lent -= 1;
+        state.idle.extend(connection);
+        drop(state);
+        self.pool.changed.notify_all();
+    }
+}
