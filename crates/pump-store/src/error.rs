@@ -127,6 +127,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether another write, of anything, could fail in the same way.
+    pub(crate) fn may_recur(&self) -> bool {
+        use Error::{Busy, Closed, Corrupt, Failed, Full, NotWritable};
+        matches!(
+            self,
+            NotWritable { .. }
+                | Corrupt { .. }
+                | Full { .. }
+                | Failed { .. }
+                | Busy { .. }
+                | Closed { .. }
+        )
+    }
+
     pub(crate) fn not_writable(path: &Path, source: io::Error) -> Self {
         Self::NotWritable { path: path.to_owned(), source: source.into() }
     }

@@ -125,8 +125,13 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
         let mut connection = self.inner.writer.borrow(BORROW_WITHIN)?;
-        let done =
-            pool::write(&mut connection, work).map_err(|fault| fault.at(&self.inner.path))?;
+        let done = pool::write(&mut connection, work).map_err(|fault| {
+            let error = fault.at(&self.inner.path);
+            if error.may_recur() {
+                self.inner.proof.withdraw();
+            }
+            error
+        })?;
         self.inner.proof.renew();
         Ok(done)
     }

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pump_model::Timestamp;
+use pump_model::limits::MAX_NOTE;
 use rusqlite::Connection;
 
 use crate::error::{Error, Fault};
@@ -12,6 +13,10 @@ use crate::{Store, pool};
 
 /// How long one successful write proves that writing works.
 const PROOF_HOLDS: Duration = Duration::from_secs(1);
+
+/// Bytes of the write that proves it: no fewer than the longest note has, because on a disk that is
+/// almost full a short write may still find a place. Random, because what is the same is not written.
+const PROBE_BYTES: usize = 4 * MAX_NOTE;
 
 /// How long [`Store::can_write`] waits for this process's other writers.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
@@ -44,6 +49,10 @@ impl Proof {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
+    pub(crate) fn withdraw(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn holds(&self) -> bool {
         let latest = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latest.is_some_and(|at| at.elapsed() < PROOF_HOLDS)
@@ -61,7 +70,7 @@ impl Store {
     }
 
     /// Proves that a write reaches the disk, by writing. A write of any sort within the last second is
-    /// proof enough.
+    /// proof enough, unless one has failed since.
     ///
     /// # Errors
     /// Those of writing: [`Error::Full`], [`Error::NotWritable`], [`Error::Busy`] and so on.
@@ -76,7 +85,9 @@ impl Store {
             return Ok(());
         }
         pool::write(&mut connection, |transaction| {
-            transaction.execute("UPDATE probe SET at = at + 1", ())?;
+            transaction
+                .prepare_cached("UPDATE probe SET data = randomblob(?1)")?
+                .execute([PROBE_BYTES as i64])?;
             Ok(())
         })
         .map_err(|fault| fault.at(self.path()))?;

@@ -18,9 +18,9 @@ CREATE TABLE site (
 -- Written to find out whether writing works.
 CREATE TABLE probe (
     only INTEGER PRIMARY KEY CHECK (only = 1),
-    at   INTEGER NOT NULL
+    data BLOB    NOT NULL
 ) STRICT;
-INSERT INTO probe (only, at) VALUES (1, 0);
+INSERT INTO probe (only, data) VALUES (1, x'');
 
 CREATE TABLE accounts (
     id            INTEGER PRIMARY KEY,
