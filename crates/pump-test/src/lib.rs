@@ -15,6 +15,7 @@ mod eventually;
 pub mod fake;
 pub mod ledger;
 pub mod load;
+pub mod machine;
 pub mod process;
 mod random;
 pub mod wire;

@@ -35,7 +35,7 @@ pub struct Mix {
     pub new: usize,
     /// One connection for as long as it lasts, thinking up to [`Plan::think`] between requests.
     pub keepalive: usize,
-    /// The same, thinking up to [`Plan::brisk_think`].
+    /// The same, thinking up to [`Plan::brisk_think`], and every fifth request comes in two pieces.
     pub brisk: usize,
     /// Bodies that take seconds to send.
     pub slow_upload: usize,
