@@ -1,0 +1,221 @@
+//! `history.jsonl`: what was upgraded and rolled back, by whom, and how it ended.
+//!
+//! A line of JSON for each run, appended and synced, never changed. A line that was torn by a power
+//! cut is skipped when it is read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use pump_control::{ExitStatus, Layout};
+use serde::{Deserialize, Serialize};
+
+/// How much of the end of the file is read: some thousands of runs.
+const READ_AT_MOST: u64 = 1024 * 1024;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// When it began.
+    pub(crate) at: Timestamp,
+    /// Who logged in to start it.
+    pub(crate) who: String,
+    /// What was asked for.
+    pub(crate) action: Action,
+    /// The release that was current, `1.4.0+1a2b3c4d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
+    /// The release that was to become current.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
+    /// How it ended.
+    pub(crate) exit: ExitStatus,
+    /// How it ended, as a sentence.
+    pub(crate) result: String,
+    /// How long it took, in seconds.
+    pub(crate) seconds: u64,
+}
+
+/// What a run was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Action {
+    /// `pump install`.
+    Install,
+    /// `pump upgrade`.
+    Upgrade,
+    /// `pump rollback`.
+    Rollback,
+    /// What a later `pump` writes.
+    #[serde(other)]
+    Other,
+}
+
+/// The records of one installation.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+}
+
+impl Journal {
+    /// The records of an installation.
+    pub(crate) fn of(layout: &Layout) -> Self {
+        Self { path: layout.upgrade_data().join("history.jsonl") }
+    }
+
+    /// Appends a run. It is on disk afterwards.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn append(&self, entry: &Entry) -> anyhow::Result<()> {
+        let write = || {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(&self.path)?;
+            let mut line = serde_json::to_vec(entry)?;
+            line.push(b'\n');
+            if !ends_a_line(&mut file)? {
+                line.insert(0, b'\n');
+            }
+            // One write, so that a reader never sees half of it.
+            file.write_all(&line)?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("could not write `{}`", self.path.display()))
+    }
+
+    /// The last runs, the newest last.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub(crate) fn last(&self, count: usize) -> anyhow::Result<Vec<Entry>> {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = match File::open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                other => other?,
+            };
+            let size = file.metadata()?.len();
+            file.seek(SeekFrom::Start(size.saturating_sub(READ_AT_MOST)))?;
+            let mut bytes = Vec::new();
+            file.take(READ_AT_MOST).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().with_context(|| format!("could not read `{}`", self.path.display()))?;
+        let lines = bytes.split(|byte| *byte == b'\n');
+        let mut entries: Vec<Entry> =
+            lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        entries.drain(..entries.len().saturating_sub(count));
+        Ok(entries)
+    }
+
+    /// Why a release should not be tried again by a timer: it failed here, or somebody went back from
+    /// it, and it has not held since.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    pub(crate) fn rejected(&self, name: &str) -> anyhow::Result<Option<Entry>> {
+        let entries = self.last(usize::MAX)?;
+        let verdict = entries.into_iter().rev().find(|entry| match entry.action {
+            Action::Upgrade => {
+                entry.to.as_deref() == Some(name)
+                    && matches!(
+                        entry.exit,
+                        ExitStatus::Done
+                            | ExitStatus::RolledBack
+                            | ExitStatus::RollbackFailed
+                            | ExitStatus::RollFailed
+                            | ExitStatus::Latched
+                    )
+            }
+            Action::Rollback => {
+                entry.exit == ExitStatus::Done
+                    && [&entry.from, &entry.to].iter().any(|it| it.as_deref() == Some(name))
+            }
+            Action::Install | Action::Other => false,
+        });
+        Ok(verdict.filter(|entry| match entry.action {
+            Action::Rollback => entry.from.as_deref() == Some(name),
+            _ => entry.exit != ExitStatus::Done,
+        }))
+    }
+}
+
+/// The name of whoever logged in to start this, which `sudo` does not change.
+pub(crate) fn who() -> String {
+    let audit = fs::read_to_string("/proc/self/loginuid").ok();
+    let login = audit.and_then(|text| text.trim().parse::<u32>().ok());
+    // All bits set: nobody logged in, so a timer or a container started it.
+    let uid = match login {
+        Some(uid) if uid != u32::MAX => nix::unistd::Uid::from_raw(uid),
+        _ => nix::unistd::geteuid(),
+    };
+    match nix::unistd::User::from_uid(uid) {
+        Ok(Some(user)) => user.name,
+        _ => format!("uid {uid}"),
+    }
+}
+
+fn ends_a_line(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal() -> (tempfile::TempDir, Journal) {
+        let place = tempfile::tempdir().unwrap();
+        let journal = Journal { path: place.path().join("history.jsonl") };
+        (place, journal)
+    }
+
+    fn entry(action: Action, from: &str, to: &str, exit: ExitStatus) -> Entry {
+        Entry {
+            at: Timestamp::UNIX_EPOCH,
+            who: "root".to_owned(),
+            action,
+            from: Some(from.to_owned()),
+            to: Some(to.to_owned()),
+            exit,
+            result: "so it went".to_owned(),
+            seconds: 3,
+        }
+    }
+
+    #[test]
+    fn a_torn_line_takes_no_other_with_it() {
+        let (_place, journal) = journal();
+        let run = entry(Action::Upgrade, "1", "2", ExitStatus::Done);
+        journal.append(&run).unwrap();
+        let mut file = OpenOptions::new().append(true).open(&journal.path).unwrap();
+        file.write_all(br#"{"at":"2026-01-01T0"#).unwrap();
+        journal.append(&run).unwrap();
+        assert_eq!(journal.last(10).unwrap(), [run.clone(), run]);
+    }
+
+    #[test]
+    fn what_failed_or_was_left_is_not_tried_again_until_it_has_held() {
+        let (_place, journal) = journal();
+        let rejected = |name: &str| journal.rejected(name).unwrap().is_some();
+        journal.append(&entry(Action::Upgrade, "1", "2", ExitStatus::RollFailed)).unwrap();
+        assert!(rejected("2") && !rejected("1") && !rejected("3"));
+        journal.append(&entry(Action::Upgrade, "1", "2", ExitStatus::Done)).unwrap();
+        assert!(!rejected("2"));
+        journal.append(&entry(Action::Rollback, "2", "1", ExitStatus::Done)).unwrap();
+        assert!(rejected("2") && !rejected("1"));
+        journal.append(&entry(Action::Upgrade, "1", "2", ExitStatus::Temporary)).unwrap();
+        assert!(rejected("2"), "a network fault says nothing about the release");
+    }
+}

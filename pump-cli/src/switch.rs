@@ -1,0 +1,348 @@
+//! From one release to another: which way is allowed, and going it.
+//!
+//! Used by `pump upgrade` and `pump rollback`. The links change only when the other release is proven
+//! to serve, except where connections wait: there the service is started from the links.
+
+use std::time::Duration;
+
+use pump_control::ExitStatus;
+use pump_control::control::{Ask, Build, Phase, Reply, Restart, Status};
+use pump_release::{Digest, Reason, ReleaseInfo, Way, may_open, way};
+
+use crate::context::Context;
+use crate::control::{self, ControlError, Conversation};
+use crate::inspect;
+use crate::releases::{Installed, Releases};
+use crate::report::Failure;
+use crate::service;
+use crate::systemd::systemctl;
+
+/// How long the master may take to say whether it begins a roll.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// What runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    /// The build of the master.
+    pub(crate) master: ReleaseInfo,
+    /// The build that workers are started from.
+    pub(crate) workers: ReleaseInfo,
+}
+
+/// The gentlest way that is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing runs, or what runs is the other release already: only the links change.
+    Links,
+    /// Worker by worker.
+    Roll,
+    /// Stop and start, in which connections wait.
+    Restart(Reason),
+}
+
+/// In which direction the links change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// What was current becomes previous.
+    Forward,
+    /// Current and previous change places.
+    Back,
+}
+
+impl Step {
+    /// For programs.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Links => "links",
+            Self::Roll => "roll",
+            Self::Restart(_) => "restart",
+        }
+    }
+
+    /// For people, after "the release".
+    pub(crate) fn sentence(&self) -> String {
+        match self {
+            Self::Links => "takes effect at the next start".to_owned(),
+            Self::Roll => "can be rolled onto: no client will see it".to_owned(),
+            Self::Restart(reason) => {
+                format!("needs a restart in which connections wait: {reason}")
+            }
+        }
+    }
+}
+
+/// What runs now, if anything does.
+///
+/// # Errors
+/// When the master does not answer, or runs a build that cannot be found.
+pub(crate) fn running(
+    context: &Context<'_>,
+    releases: &Releases,
+) -> Result<Option<Running>, Failure> {
+    let status = match control::status(&context.layout.control_socket()) {
+        Ok(status) => status,
+        Err(ControlError::NotRunning(_)) => return Ok(None),
+        Err(error) => return Err(service::told(error, context)),
+    };
+    let workers = identify(&status.workers_build, releases)?;
+    let master = if status.master.build == status.workers_build.build {
+        workers.clone()
+    } else {
+        identify(&status.master, releases)?
+    };
+    Ok(Some(Running { master, workers }))
+}
+
+fn identify(build: &Build, releases: &Releases) -> Result<ReleaseInfo, Failure> {
+    let digest: Option<Digest> = build.build.parse().ok();
+    if let Some(release) = digest.and_then(|digest| releases.with_build(&digest)) {
+        return Ok(release.info);
+    }
+    // Started from elsewhere; the file may have been replaced since.
+    match inspect::ask(&build.path) {
+        Ok(info) if Some(info.build) == digest => Ok(info),
+        _ => Err(Failure::new(
+            ExitStatus::Preflight,
+            format!(
+                "the server runs {}, which is none of the releases that are installed, so it cannot \
+                 be told what may run beside it",
+                build.short()
+            ),
+        )
+        .hint("run `pump stop` and `pump start` to start the installed release")),
+    }
+}
+
+/// The gentlest way from what runs, or else from what is installed, to a candidate.
+///
+/// # Errors
+/// Exit 50 when the candidate could not open the database.
+pub(crate) fn step(
+    running: Option<&Running>,
+    current: &Installed,
+    candidate: &ReleaseInfo,
+) -> Result<Step, Failure> {
+    let refused = |error: pump_release::SchemaTooNew| {
+        Failure::new(ExitStatus::Preflight, format!("{error}; nothing was changed"))
+            .hint("choose a later version with `pump upgrade --to VERSION`")
+    };
+    let Some(running) = running else {
+        may_open(current.info.schema, candidate.schema).map_err(refused)?;
+        return Ok(Step::Links);
+    };
+    if running.workers.build == candidate.build {
+        return Ok(Step::Links);
+    }
+    // Workers of the candidate live beside the old workers and under the old master.
+    for side in [&running.workers, &running.master] {
+        match way(side, candidate) {
+            Way::Roll => {}
+            Way::RestartConnectionsWait { reason } => return Ok(Step::Restart(reason)),
+            Way::Refused(error) => return Err(refused(error)),
+        }
+    }
+    Ok(Step::Roll)
+}
+
+/// Refuses a step that the operator has not agreed to.
+///
+/// # Errors
+/// Exit 30 when nothing may wait, exit 2 when nobody can be asked, exit 20 when the answer is no.
+pub(crate) fn agree(
+    context: &Context<'_>,
+    step: &Step,
+    candidate: &ReleaseInfo,
+    zero_downtime: bool,
+    yes: bool,
+) -> Result<(), Failure> {
+    let Step::Restart(reason) = step else { return Ok(()) };
+    let name = candidate.name();
+    if zero_downtime {
+        return Err(Failure::new(
+            ExitStatus::OtherMagic,
+            format!("{name} cannot be rolled onto: {reason}; nothing was changed"),
+        )
+        .hint(format!(
+            "run `{}` without `--zero-downtime` for one restart in which connections wait",
+            service::command(context)
+        )));
+    }
+    let waits = if context.layout.is_private() {
+        "connections are refused until it is back: a private place has no systemd to hold them"
+    } else {
+        "connections wait until it is back"
+    };
+    if yes {
+        context.report.say(format_args!("{name} needs a restart ({reason}); {waits}"));
+        return Ok(());
+    }
+    if !context.host.can_ask || context.report.json {
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            format!(
+                "{name} needs a restart and nobody can be asked: {reason}; nothing was changed"
+            ),
+        )
+        .hint("add `--yes` to agree to it"));
+    }
+    let question = format!("{name} needs a restart: {reason}. Then {waits}. Restart now?");
+    let agreed = dialoguer::Confirm::new().with_prompt(question).default(false).interact();
+    match agreed {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(ExitStatus::Held, "not agreed to; nothing was changed")),
+        Err(error) => Err(anyhow::Error::from(error).context("could not ask").into()),
+    }
+}
+
+/// Goes the step and changes the links. Returns what happened, as a sentence.
+///
+/// # Errors
+/// The outcome of a failed roll (60, 61, 62 and others); the links are as they were then.
+pub(crate) fn go(
+    context: &Context<'_>,
+    releases: &Releases,
+    step: &Step,
+    to: &Installed,
+    direction: Direction,
+) -> Result<String, Failure> {
+    let links = || match direction {
+        Direction::Forward => releases.make_current(&to.name),
+        Direction::Back => releases.exchange(),
+    };
+    match step {
+        Step::Links => {
+            links()?;
+            let runs = control::status(&context.layout.control_socket()).is_ok();
+            Ok(if runs {
+                format!("{} runs already; it is the current release now", to.name)
+            } else {
+                format!(
+                    "{} is the current release; the server does not run and will start it",
+                    to.name
+                )
+            })
+        }
+        Step::Roll => {
+            roll(context, to)?;
+            links()?;
+            Ok(format!("{} serves; no connection was closed for it", to.name))
+        }
+        Step::Restart(_) => {
+            links()?;
+            context.report.say(format_args!("restarting the server on {}", to.name));
+            let Err(failure) = restart(context, to) else {
+                return Ok(format!("{} serves, after a restart", to.name));
+            };
+            Err(go_back(context, releases, failure))
+        }
+    }
+}
+
+/// Rolls the running cluster onto a release, telling each step.
+fn roll(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
+    let socket = context.layout.control_socket();
+    let told = |error| service::told(error, context);
+    let restart = Restart { candidate: Some(to.pumpd()), one_worker: false, wait: true };
+    let mut talk = Conversation::open(&socket, Ask::Restart(restart)).map_err(told)?;
+    let mut limit = Some(ANSWER_WITHIN);
+    loop {
+        match talk.next(limit) {
+            Ok(Reply::Accepted { .. }) => limit = None,
+            Ok(Reply::Step { text, .. }) => {
+                context.report.say(&text);
+                context.report.value(&serde_json::json!({ "step": text }));
+            }
+            Ok(Reply::Ended { outcome, .. }) if outcome.exit == ExitStatus::Done => break,
+            Ok(Reply::Ended { outcome, .. } | Reply::Refused(outcome)) => {
+                return Err(outcome.into());
+            }
+            Ok(other) => return Err(told(control::unexpected(&other))),
+            // A roll outlives whoever asked for it: what became of it is in the status.
+            Err(error) => return after_silence(context, to, error),
+        }
+    }
+    match control::status(&socket) {
+        Ok(status) if serves(&status, to) => Ok(()),
+        Ok(status) => Err(Failure::new(
+            ExitStatus::RollFailed,
+            format!(
+                "the roll has ended, but workers are started from {}",
+                status.workers_build.short()
+            ),
+        )),
+        Err(error) => Err(told(error)),
+    }
+}
+
+fn after_silence(
+    context: &Context<'_>,
+    to: &Installed,
+    error: ControlError,
+) -> Result<(), Failure> {
+    let pump = service::command(context);
+    match control::status(&context.layout.control_socket()) {
+        Ok(status) if status.roll.is_some() => Err(Failure::new(
+            ExitStatus::Temporary,
+            format!("lost sight of the roll, which goes on without us: {error}"),
+        )
+        .hint(format!(
+            "follow it with `{pump} status`; then run `{pump} upgrade` again to finish"
+        ))),
+        Ok(status) if serves(&status, to) => Ok(()),
+        Ok(Status { last_roll: Some(outcome), .. }) if outcome.exit != ExitStatus::Done => {
+            Err(outcome.into())
+        }
+        _ => Err(Failure::new(ExitStatus::RollFailed, format!("lost sight of the roll: {error}"))
+            .hint(format!("run `{pump} status`"))),
+    }
+}
+
+fn serves(status: &Status, to: &Installed) -> bool {
+    status.workers_build.build == to.info.build.to_string() && status.phase != Phase::Stopping
+}
+
+/// Stops and starts the server, from the links.
+fn restart(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
+    if context.layout.is_private() {
+        service::stop(context)?;
+        service::start(context)?;
+    } else {
+        // The socket unit stays: it is what lets connections wait.
+        systemctl(&["restart", "pumpd.service"])
+            .map_err(|error| crate::systemd::failed_start(&error))?;
+    }
+    let status = service::status(context)?;
+    if serves(&status, to) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Failed,
+        format!("the server was restarted and runs {}", status.workers_build.short()),
+    ))
+}
+
+/// After a failed restart: the links and the service as they were.
+fn go_back(context: &Context<'_>, releases: &Releases, failure: Failure) -> Failure {
+    let back = || -> Result<String, Failure> {
+        releases.exchange()?;
+        if !context.layout.is_private() {
+            // A start limit that the failed build has used up must not stop the old one.
+            systemctl(&["reset-failed", "pumpd.service"])?;
+            systemctl(&["restart", "pumpd.service"])?;
+        }
+        Ok(service::start(context)?.workers_build.short())
+    };
+    match back() {
+        Ok(serving) => Failure {
+            exit: ExitStatus::RolledBack,
+            error: format!("{}; {serving} serves again", failure.error),
+            ..failure
+        },
+        Err(second) => Failure {
+            exit: ExitStatus::RollbackFailed,
+            error: format!("{}; and going back failed: {}", failure.error, second.error),
+            ..failure
+        }
+        .hint(format!("run `{} start` and look at the log", service::command(context))),
+    }
+}

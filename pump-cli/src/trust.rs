@@ -1,0 +1,179 @@
+//! Which root of trust the signatures of releases are checked against.
+//!
+//! A root is, in this order: the file that `--trust-root` names; the one that was recorded when pump
+//! was installed; the one that was compiled in. It never comes from a source or a bundle. A root whose
+//! keys lie around for tests says so in its signed part, and is good only for a source on this
+//! machine, and only when an administrator named it: see docs/decisions/0003-trust-root.md.
+
+pub(crate) mod floor;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use pump_control::{ExitStatus, Layout};
+use pump_release::{ROOT_PURPOSE, TEST_PURPOSE};
+use tough::schema::{Root, Signed};
+
+use crate::report::Failure;
+use crate::source::Address;
+
+/// The text of a `root.json` that the builder of this `pump` trusts, if they named one.
+const BUILT_IN: Option<&str> = option_env!("PUMP_TRUST_ROOT");
+
+/// Largest root, in bytes.
+const MAX_ROOT: u64 = 1024 * 1024;
+
+/// A root of trust.
+#[derive(Clone, Debug)]
+pub(crate) struct TrustRoot {
+    /// The file.
+    pub(crate) bytes: Vec<u8>,
+    /// What it says.
+    pub(crate) root: Root,
+    /// Where it is from.
+    pub(crate) origin: Origin,
+}
+
+/// Where a root is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Named on the command line.
+    Flag(PathBuf),
+    /// Recorded when pump was installed.
+    Recorded(PathBuf),
+    /// Compiled in.
+    BuiltIn,
+}
+
+/// Where an administrator's root is kept. Root writes it; the daemon only could read it.
+pub(crate) fn recorded_path(layout: &Layout) -> PathBuf {
+    layout.under("/etc/pump/trust-root.json")
+}
+
+/// The root to check against, for releases from `address`.
+///
+/// # Errors
+/// Exit 2 when there is none, exit 40 when it may not be used.
+pub(crate) fn find(
+    layout: &Layout,
+    flag: Option<&Path>,
+    address: &Address,
+) -> Result<TrustRoot, Failure> {
+    let recorded = recorded_path(layout);
+    let (bytes, origin) = if let Some(path) = flag {
+        (read(path)?, Origin::Flag(path.to_owned()))
+    } else if recorded.exists() {
+        if !layout.is_private() {
+            must_be_roots(&recorded)?;
+        }
+        (read(&recorded)?, Origin::Recorded(recorded))
+    } else if let Some(text) = BUILT_IN {
+        (text.as_bytes().to_vec(), Origin::BuiltIn)
+    } else {
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            "this `pump` was built without a trust root and none was recorded, so no signature can \
+             be checked",
+        )
+        .hint(format!(
+            "get the publisher's `root.json`, check it, and put it at `{}`, or name it with \
+             `--trust-root FILE`",
+            recorded.display()
+        )));
+    };
+    let root = parse(&bytes, &origin)?;
+    let trust = TrustRoot { bytes, root, origin };
+    trust.may_speak_for(&trust.root, address)?;
+    Ok(trust)
+}
+
+/// Reads a root that is to be recorded, and checks that it is one.
+///
+/// # Errors
+/// When it cannot be read or is no root.
+#[allow(dead_code, reason = "for `pump install --trust-root`")]
+pub(crate) fn read_root(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = read(path)?;
+    parse(&bytes, &Origin::Flag(path.to_owned()))?;
+    Ok(bytes)
+}
+
+impl TrustRoot {
+    /// Whether `root`, which this one led to, may be believed about `address`.
+    ///
+    /// # Errors
+    /// Exit 40 when it is a root for tests where there may be none.
+    pub(crate) fn may_speak_for(&self, root: &Root, address: &Address) -> Result<(), Failure> {
+        let refuse = |why: String| Err(Failure::new(ExitStatus::Signature, why));
+        if !is_for_tests(root) {
+            return Ok(());
+        }
+        if self.origin == Origin::BuiltIn {
+            return refuse(
+                "the trust root compiled into this `pump` is one for tests, whose keys anybody may \
+                 have; it was built wrongly"
+                    .to_owned(),
+            );
+        }
+        if !is_for_tests(&self.root) {
+            return refuse(format!(
+                "`{address}` follows the trusted root with one for tests, whose keys anybody may \
+                 have"
+            ));
+        }
+        if !address.is_local() {
+            return refuse(format!(
+                "the trust root is one for tests, whose keys anybody may have; it is good for a \
+                 folder or a loopback address of this machine, and `{address}` is neither"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the keys of a root lie around.
+pub(crate) fn is_for_tests(root: &Root) -> bool {
+    root._extra.get(ROOT_PURPOSE).is_some_and(|purpose| purpose == TEST_PURPOSE)
+}
+
+fn parse(bytes: &[u8], origin: &Origin) -> Result<Root, Failure> {
+    let place = match origin {
+        Origin::Flag(path) | Origin::Recorded(path) => format!("`{}`", path.display()),
+        Origin::BuiltIn => "what was compiled in".to_owned(),
+    };
+    serde_json::from_slice(bytes).map(|signed: Signed<Root>| signed.signed).map_err(|error| {
+        Failure::new(ExitStatus::Signature, format!("{place} is no trust root: {error}"))
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable = |why: String| {
+        Failure::new(
+            ExitStatus::Usage,
+            format!("could not read the trust root `{}`: {why}", path.display()),
+        )
+    };
+    let size = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+    if size > MAX_ROOT {
+        return Err(unreadable(format!("it has more than {MAX_ROOT} bytes")));
+    }
+    fs::read(path).map_err(|error| unreadable(error.to_string()))
+}
+
+/// Whoever can write the root decides what code runs here.
+fn must_be_roots(path: &Path) -> Result<(), Failure> {
+    let found = fs::symlink_metadata(path).map_err(anyhow::Error::from)?;
+    if found.is_file() && found.uid() == 0 && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Signature,
+        format!(
+            "`{}` could have been written by somebody else than root, and it decides what code runs \
+             here",
+            path.display()
+        ),
+    )
+    .hint(format!("check it, then run `chown root: {0} && chmod 644 {0}`", path.display())))
+}
