@@ -120,3 +120,57 @@ impl Evidence {
 fn line(holds: bool, text: String) -> Line {
     Line { holds, text }
 }
+
+#[cfg(test)]
+mod tests {
+    use pump_test::load::{Outcome, Record, Server};
+
+    use super::*;
+
+    const OLD: &str = "0000000a";
+
+    fn evidence(after: &[(u64, u32)], workers: &[(u32, &str)]) -> Evidence {
+        let status = serde_json::json!({
+            "pid": 10, "sentence": "", "phase": "running", "master": {}, "workers_build": {},
+            "generation": 1, "wanted": 2, "public_url": "", "listen": [], "config": "",
+            "up_seconds": 1, "workers": [{ "worker": 1, "pid": 11, "generation": 1, "build": {},
+            "state": "ready" }],
+        });
+        let status: Status = serde_json::from_value(status).expect("a status");
+        let record = |(generation, build): &(u64, u32)| Record {
+            class: Class::New,
+            ended: Duration::from_secs(9),
+            took: Duration::from_millis(1),
+            outcome: Outcome::Ok,
+            by: Some(Server { generation: *generation, build: *build, pid: 12 }),
+        };
+        let workers = workers.iter().map(|(pid, build)| (*pid, Some((*build).to_owned())));
+        Evidence {
+            report: Report { records: after.iter().map(record).collect(), ..Report::default() },
+            begins: Duration::from_secs(3),
+            ends: Duration::from_secs(8),
+            before: status.clone(),
+            after: status,
+            workers: workers.collect(),
+            new_build: "0000000b5e".to_owned(),
+        }
+    }
+
+    fn failing(evidence: &Evidence) -> usize {
+        let mut lines = Vec::new();
+        evidence.judge_builds(&mut lines);
+        lines.push(evidence.tell_times());
+        lines.iter().filter(|line| !line.holds).count()
+    }
+
+    #[test]
+    fn an_old_build_anywhere_after_the_upgrade_fails_the_demo() {
+        let new = "0000000b5e";
+        assert_eq!(failing(&evidence(&[(2, 11)], &[(21, new), (22, new)])), 0);
+        assert_eq!(failing(&evidence(&[(2, 11), (1, 10)], &[(21, new), (22, new)])), 1, "answer");
+        assert_eq!(failing(&evidence(&[(2, 11)], &[(21, new), (22, OLD)])), 1, "worker");
+        assert_eq!(failing(&evidence(&[(2, 11)], &[(21, new)])), 1, "too few workers");
+        assert_eq!(failing(&evidence(&[(2, 11)], &[(21, new), (11, new)])), 1, "an old worker");
+        assert_eq!(failing(&evidence(&[], &[(21, new), (22, new)])), 2, "no answer at all");
+    }
+}
