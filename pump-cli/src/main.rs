@@ -4,12 +4,30 @@
 //! do, so that it can repair a machine whose database is broken. How it ends is one table, in
 //! `pump-control`.
 
+mod address;
+mod atomic_file;
+mod bundle;
 mod cli;
 mod commands;
 mod context;
 mod control;
+mod daemon;
+mod fetch;
 mod host;
+mod inspect;
+mod journal;
+mod lock;
+mod manifest;
+mod ownership;
+mod releases;
 mod report;
+mod service;
+mod source;
+mod switch;
+mod systemd;
+mod transaction;
+mod trust;
+mod units;
 
 use pump_control::ExitStatus;
 

@@ -1,8 +1,10 @@
-//! `pump history`.
+//! `pump history`: what was installed, upgraded and rolled back, by whom, and how it ended.
+
+use pump_control::ExitStatus;
 
 use crate::context::Context;
-use crate::report::{Ended, Failure};
-use pump_control::ExitStatus;
+use crate::journal::{Action, Journal};
+use crate::report::Ended;
 
 /// Flags of `pump history`.
 #[derive(Debug, clap::Args)]
@@ -12,6 +14,30 @@ pub(crate) struct HistoryArgs {
     pub(crate) count: usize,
 }
 
-pub(crate) fn run(args: HistoryArgs, _context: &Context<'_>) -> Ended {
-    Err(Failure::new(ExitStatus::Failed, format!("not built yet: {args:?}")))
+pub(crate) fn run(args: HistoryArgs, context: &Context<'_>) -> Ended {
+    context.need_root("reading the history")?;
+    let entries = Journal::of(&context.layout).last(args.count)?;
+    if entries.is_empty() {
+        context.report.say("nothing has happened yet");
+    }
+    for entry in entries {
+        context.report.value(&entry);
+        let action = match entry.action {
+            Action::Install => "install",
+            Action::Upgrade => "upgrade",
+            Action::Rollback => "rollback",
+            Action::Other => "other",
+        };
+        context.report.result(format_args!(
+            "{:.0}  {action:8}  {} -> {}  exit {}, {} s, by {}: {}",
+            entry.at,
+            entry.from.as_deref().unwrap_or("-"),
+            entry.to.as_deref().unwrap_or("-"),
+            entry.exit.code(),
+            entry.seconds,
+            entry.who,
+            entry.result
+        ));
+    }
+    Ok(ExitStatus::Done)
 }

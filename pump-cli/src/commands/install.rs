@@ -1,17 +1,165 @@
-//! `pump install`.
+//! `pump install`: from an unpacked release to a server that answers.
+//!
+//! Everything that can be refused is refused before anything is touched; after that every step is
+//! noted with its way back, and a failing one takes the earlier ones back. A second run compares what
+//! is there with what it would make, and changes nothing where they agree.
 
-use crate::context::Context;
-use crate::report::{Ended, Failure};
+mod answers;
+mod probe;
+mod program;
+mod steps;
+
+use std::path::PathBuf;
+
 use pump_control::ExitStatus;
 
-/// Flags of `pump install`.
-#[derive(Debug, clap::Args)]
+use crate::address;
+use crate::context::Context;
+use crate::daemon::{Checked, Daemon};
+use crate::report::{Ended, Failure};
+use crate::{ownership, service};
+
+use self::answers::Answers;
+use self::program::Release;
+
+/// The answers that can be given as flags.
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct InstallArgs {
-    /// Do not ask: take the probed default for every answer that is not given.
+    /// The name that accounts carry, as in `@alice@DOMAIN`. It cannot change later.
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// Where to listen: `127.0.0.1:8000` behind a proxy, `unix:/run/pump/http.sock`. Repeatable.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// The base of every published id, if not `https://DOMAIN`. It cannot change later.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// Where the database goes.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// What people call the site.
+    #[arg(long, value_name = "NAME")]
+    site_name: Option<String>,
+    /// The first account to create.
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// Read the first account's password from a file instead of making one.
+    #[arg(long, value_name = "FILE", requires = "account")]
+    password_file: Option<PathBuf>,
+    /// Whether a timer looks for upgrades and installs those that need no downtime.
+    #[arg(long, value_name = "YES|NO", num_args = 0..=1, default_missing_value = "yes")]
+    auto_upgrade: Option<YesNo>,
+    /// Where releases come from, for `pump upgrade`.
+    #[arg(long, value_name = "URL|DIR")]
+    source: Option<String>,
+    /// The release to install, if not the one that this `pump` belongs to.
+    #[arg(long, value_name = "BUNDLE|FOLDER")]
+    from: Option<PathBuf>,
+    /// Ask nothing: take the default for every answer that is not given.
     #[arg(long)]
-    pub(crate) yes: bool,
+    yes: bool,
 }
 
-pub(crate) fn run(args: InstallArgs, _context: &Context<'_>) -> Ended {
-    Err(Failure::new(ExitStatus::Failed, format!("not built yet: {args:?}")))
+/// An answer to a question of yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum YesNo {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+pub(crate) fn run(args: InstallArgs, context: &Context<'_>) -> Ended {
+    context.need_root("installing")?;
+    context.need_systemd()?;
+    ownership::refuse_packaged(context, "install")?;
+    let release = Release::find(args.from.as_deref(), context)?;
+    probe::refuse_strangers(&context.layout)?;
+    if context.layout.config().exists() {
+        again(&args, &release, context)
+    } else {
+        first(&args, &release, context)
+    }
+}
+
+/// An installation where none was configured.
+fn first(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended {
+    let answers = Answers::gather(args, context)?;
+    let checked = probe::check(&answers, release, context)?;
+    address::refuse_taken(&answers.listen)?;
+    let made = steps::first(&answers, &checked, release, context)?;
+    made.tell(&answers, context);
+    Ok(ExitStatus::Done)
+}
+
+/// An installation over one that is configured: a second run, or one after an uninstall that kept the
+/// configuration. The file says everything; nothing is asked.
+fn again(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended {
+    let layout = &context.layout;
+    release.refuse_other_than_current(layout)?;
+    let checked = Daemon::at(release.pumpd()).check(&layout.config())?;
+    refuse_contradiction(args, &checked, context)?;
+    let changes = steps::again(&checked, release, context)?;
+    if args.account.is_some() {
+        context.report.warn(
+            "the first account was made by the first installation; \
+             `pump account create NAME` makes another",
+        );
+    }
+    let status = service::status(context).ok();
+    context.report.value(&serde_json::json!({
+        "changed": changes,
+        "release": release.name(),
+        "public_url": checked.public_url,
+        "listen": checked.listen,
+        "running": status.is_some(),
+    }));
+    if changes.is_empty() {
+        context.report.say(format_args!(
+            "nothing to do: {} is installed and `{}` was left as it is",
+            release.name(),
+            layout.config().display()
+        ));
+    } else {
+        for change in &changes {
+            context.report.say(change);
+        }
+    }
+    Ok(ExitStatus::Done)
+}
+
+/// Refuses flags that say something else than the configuration, which is the administrator's.
+fn refuse_contradiction(
+    args: &InstallArgs,
+    checked: &Checked,
+    context: &Context<'_>,
+) -> Result<(), Failure> {
+    let data_dir = args.data_dir.as_ref().map(|dir| dir.display().to_string());
+    let listen = (!args.listen.is_empty()).then(|| args.listen.join(", "));
+    for (flag, wanted, found) in [
+        ("--domain", args.domain.clone(), checked.domain.clone()),
+        ("--public-url", args.public_url.clone(), checked.public_url.clone()),
+        ("--site-name", args.site_name.clone(), checked.site_name.clone()),
+        ("--data-dir", data_dir, checked.data_dir.display().to_string()),
+        ("--listen", listen, checked.listen.join(", ")),
+    ] {
+        if let Some(wanted) = wanted
+            && wanted != found
+        {
+            let config = context.layout.config();
+            return Err(Failure::new(
+                ExitStatus::Usage,
+                format!(
+                    "`{flag} {wanted}` contradicts `{}`, which says `{found}` and stays as it is",
+                    config.display()
+                ),
+            )
+            .hint(format!(
+                "edit `{}` and run `{} install` without the flag",
+                config.display(),
+                service::command(context)
+            )));
+        }
+    }
+    Ok(())
 }

@@ -1,8 +1,20 @@
-//! `pump rollback`.
+//! `pump rollback`: goes back to the release that was current before, by the same gates.
+//!
+//! `current` and `previous` change places, so a rollback of a rollback is an upgrade again.
 
-use crate::context::Context;
-use crate::report::{Ended, Failure};
 use pump_control::ExitStatus;
+use serde_json::json;
+
+use super::upgrade::{Run, installed, tidy};
+use crate::bundle;
+use crate::context::Context;
+use crate::inspect;
+use crate::journal::Action;
+use crate::lock;
+use crate::ownership;
+use crate::releases::{Installed, Releases};
+use crate::report::{Ended, Failure};
+use crate::switch::{self, Direction};
 
 /// Flags of `pump rollback`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +30,65 @@ pub(crate) struct RollbackArgs {
     pub(crate) yes: bool,
 }
 
-pub(crate) fn run(args: RollbackArgs, _context: &Context<'_>) -> Ended {
-    Err(Failure::new(ExitStatus::Failed, format!("not built yet: {args:?}")))
+pub(crate) fn run(args: RollbackArgs, context: &Context<'_>) -> Ended {
+    context.need_root("rolling back")?;
+    ownership::refuse_packaged(context, "rollback")?;
+    let releases = Releases::of(&context.layout);
+    let current = installed(context, &releases)?;
+    let _lock = lock::take(&context.layout, "pump rollback")?;
+    let mut run = Run::begin(Action::Rollback, &current, context);
+    let ended = roll_back(&args, context, &releases, &current, &mut run);
+    run.end(ended, args.dry_run)
+}
+
+fn roll_back(
+    args: &RollbackArgs,
+    context: &Context<'_>,
+    releases: &Releases,
+    current: &Installed,
+    run: &mut Run<'_>,
+) -> Result<Option<String>, Failure> {
+    let previous = releases.previous()?.filter(|previous| previous.name != current.name);
+    let Some(previous) = previous else {
+        return Err(Failure::new(
+            ExitStatus::Preflight,
+            format!("there is nothing to go back to: {} is the only release so far", current.name),
+        )
+        .hint("`pump upgrade --to VERSION` goes to any version that the channel offers"));
+    };
+    run.to = Some(previous.name.clone());
+    // It lay around since it ran, and somebody may have been at it.
+    bundle::verify(&previous.path).map_err(|error| {
+        Failure::new(ExitStatus::Preflight, format!("{error}; nothing was changed"))
+            .hint(format!("run `pump upgrade --to {}` to fetch it again", previous.info.version))
+    })?;
+    if inspect::ask(&previous.pumpd())? != previous.info {
+        return Err(Failure::new(
+            ExitStatus::Preflight,
+            format!("{} is not what its `RELEASE.json` says; nothing was changed", previous.name),
+        ));
+    }
+    let running = switch::running(context, releases)?;
+    let step = switch::step(running.as_ref(), current, &previous.info)?;
+    switch::agree(context, &step, &previous.info, args.zero_downtime, args.yes)?;
+    let told = |result: &str| {
+        context.report.value(&json!({
+            "result": result, "from": current.name, "to": previous.name, "way": step.word(),
+            "exit": 0,
+        }));
+    };
+    if args.dry_run {
+        context.report.result(format_args!(
+            "{}, after {}, {}",
+            previous.name,
+            current.name,
+            step.sentence()
+        ));
+        told("dry-run");
+        return Ok(None);
+    }
+    let done = switch::go(context, releases, &step, &previous, Direction::Back)?;
+    tidy(context, releases, running.as_ref());
+    told("rolled-back");
+    Ok(Some(done))
 }

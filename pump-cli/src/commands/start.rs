@@ -1,13 +1,46 @@
-//! `pump start`.
+//! `pump start`: starts the server and waits until it serves.
 
-use crate::context::Context;
-use crate::report::{Ended, Failure};
 use pump_control::ExitStatus;
 
-/// Flags of `pump start`.
+use crate::address::{self, Address};
+use crate::context::Context;
+use crate::daemon::Daemon;
+use crate::report::{Ended, Failure};
+use crate::{control, service, systemd, units};
+
+/// `pump start` has no flags of its own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StartArgs {}
 
-pub(crate) fn run(args: StartArgs, _context: &Context<'_>) -> Ended {
-    Err(Failure::new(ExitStatus::Failed, format!("not built yet: {args:?}")))
+pub(crate) fn run(_args: StartArgs, context: &Context<'_>) -> Ended {
+    context.need_root("starting the server")?;
+    context.need_systemd()?;
+    if !context.layout.config().exists() {
+        return Err(Failure::new(
+            ExitStatus::Preflight,
+            format!(
+                "pump is not installed here: there is no `{}`",
+                context.layout.config().display()
+            ),
+        )
+        .hint(format!("run `{} install`", service::command(context))));
+    }
+    if let Ok(status) = control::status(&context.layout.control_socket()) {
+        context.report.value(&status);
+        context.report.say(format_args!("pumpd runs already: {}", status.sentence));
+        return Ok(ExitStatus::Done);
+    }
+    if !context.layout.is_private() {
+        let checked = Daemon::current(&context.layout).check(&context.layout.config())?;
+        // Told here with a name; systemd would only say that the socket unit failed.
+        if !systemd::is_active(units::SERVING[0]) {
+            let listen: Result<Vec<Address>, _> =
+                checked.listen.iter().map(|text| text.parse()).collect();
+            address::refuse_taken(&listen.map_err(anyhow::Error::from)?)?;
+        }
+    }
+    let status = service::start(context)?;
+    context.report.value(&status);
+    context.report.say(format_args!("{}, on {}", status.sentence, status.listen.join(" and ")));
+    Ok(ExitStatus::Done)
 }

@@ -1,13 +1,32 @@
-//! `pump uninstall`.
+//! `pump uninstall`: stops the server and removes what `packaging/files.list` names.
+//!
+//! Configuration and data stay unless `--purge` says otherwise. The user and the group stay always:
+//! files elsewhere may belong to them, and their numbers must not pass to somebody else. What an
+//! administrator added, such as drop-ins, stays and is told.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use dialoguer::Confirm;
+use pump_control::{ExitStatus, Layout, USER};
+use serde_json::json;
 
 use crate::context::Context;
+use crate::manifest::{self, Entry, Group, Kind};
 use crate::report::{Ended, Failure};
-use pump_control::ExitStatus;
+use crate::systemd::systemctl;
+use crate::units::{SERVING, TIMER};
+use crate::{ownership, service};
+
+/// What pumpd keeps in its data folder, for one that holds other things too.
+const DATABASE: [&str; 3] = ["pump.sqlite3-wal", "pump.sqlite3-shm", "pump.sqlite3"];
 
 /// Flags of `pump uninstall`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UninstallArgs {
-    /// Remove data and configuration too.
+    /// Remove configuration, accounts and everything people wrote, too.
     #[arg(long)]
     pub(crate) purge: bool,
     /// Do not ask.
@@ -15,6 +34,173 @@ pub(crate) struct UninstallArgs {
     pub(crate) yes: bool,
 }
 
-pub(crate) fn run(args: UninstallArgs, _context: &Context<'_>) -> Ended {
-    Err(Failure::new(ExitStatus::Failed, format!("not built yet: {args:?}")))
+pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
+    context.need_root("uninstalling")?;
+    context.need_systemd()?;
+    ownership::refuse_packaged(context, "uninstall")?;
+    let layout = &context.layout;
+    let going: Vec<Entry> = manifest::entries()
+        .into_iter()
+        .filter(|entry| entry.belongs_to(layout) && goes(entry.group, args.purge))
+        .collect();
+    let data = data_folder(layout);
+    if !going.iter().any(|entry| entry.at(layout).symlink_metadata().is_ok()) {
+        context.report.value(&json!({ "removed": [], "left": left(layout, &data) }));
+        context.report.say("nothing to do: pump is not installed");
+        return Ok(ExitStatus::Done);
+    }
+    confirm(&args, &data, context)?;
+
+    stop(context)?;
+    let mut removed = Vec::new();
+    if args.purge && data != layout.data() {
+        removed.extend(remove_database(&data)?);
+    }
+    // Backwards: what is inside a folder was made after it.
+    for entry in going.iter().rev() {
+        let path = entry.at(layout);
+        if remove(&path, entry.kind)? {
+            removed.push(path.display().to_string());
+        }
+    }
+    if layout.is_private() {
+        prune(layout);
+    } else {
+        systemctl(&["daemon-reload"])?;
+        // Forgets units that failed; one that did not is no fault.
+        let _ = systemctl(&["reset-failed", SERVING[0], SERVING[1]]);
+    }
+    let left = left(layout, &data);
+    context.report.value(&json!({ "removed": removed, "left": left }));
+    for path in &removed {
+        context.report.say(format_args!("removed `{path}`"));
+    }
+    for what in &left {
+        context.report.say(format_args!("left {what}"));
+    }
+    Ok(ExitStatus::Done)
+}
+
+fn goes(group: Group, purge: bool) -> bool {
+    match group {
+        Group::Program | Group::Unit | Group::Runtime | Group::Private => true,
+        Group::Config | Group::Data => purge,
+    }
+}
+
+/// Where the configuration puts the data. The file is read here rather than by pumpd: what is being
+/// removed may not run any more.
+fn data_folder(layout: &Layout) -> PathBuf {
+    let text = fs::read_to_string(layout.config()).unwrap_or_default();
+    let table: Option<toml::Table> = text.parse().ok();
+    let named = table.and_then(|table| Some(PathBuf::from(table.get("data_dir")?.as_str()?)));
+    named.unwrap_or_else(|| layout.data())
+}
+
+fn confirm(args: &UninstallArgs, data: &Path, context: &Context<'_>) -> Result<(), Failure> {
+    if !args.purge || args.yes {
+        return Ok(());
+    }
+    let question = format!("Remove every account and everything written, in `{}`", data.display());
+    if context.host.can_ask && !context.report.json {
+        let sure = Confirm::new().with_prompt(question).default(false).interact();
+        if sure.context("could not ask")? {
+            return Ok(());
+        }
+        return Err(Failure::new(ExitStatus::Failed, "nothing was removed"));
+    }
+    Err(Failure::new(
+        ExitStatus::Usage,
+        format!("`--purge` removes everything in `{}`, and nobody can be asked", data.display()),
+    )
+    .hint("add `--yes`"))
+}
+
+fn stop(context: &Context<'_>) -> Result<(), Failure> {
+    let layout = &context.layout;
+    if layout.is_private() {
+        service::stop(context)?;
+        return Ok(());
+    }
+    let there = |unit: &str| layout.units().join(unit).exists();
+    if there(TIMER) {
+        systemctl(&["--quiet", "disable", "--now", TIMER])?;
+    }
+    if SERVING.iter().all(|unit| there(unit)) {
+        service::stop(context)?;
+        systemctl(&["--quiet", "disable", SERVING[0], SERVING[1]])?;
+    }
+    Ok(())
+}
+
+/// Removes one entry. False when it was not there, or is a folder that is not empty.
+fn remove(path: &Path, kind: Kind) -> anyhow::Result<bool> {
+    let removed = match kind {
+        Kind::File | Kind::Link => fs::remove_file(path),
+        Kind::Dir => fs::remove_dir(path),
+        Kind::Tree => fs::remove_dir_all(path),
+    };
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if kind == Kind::Dir && error.kind() == ErrorKind::DirectoryNotEmpty => {
+            Ok(false)
+        }
+        Err(error) => Err(error).with_context(|| format!("could not remove `{}`", path.display())),
+    }
+}
+
+/// Removes the database from a folder that may hold more than ours.
+fn remove_database(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for name in DATABASE {
+        let path = folder.join(name);
+        if remove(&path, Kind::File)? {
+            removed.push(path.display().to_string());
+        }
+    }
+    if remove(folder, Kind::Dir)? {
+        removed.push(folder.display().to_string());
+    }
+    Ok(removed)
+}
+
+/// Removes the empty folders above ours in a private place, which had none before.
+fn prune(layout: &Layout) {
+    for entry in manifest::entries().iter().rev() {
+        let path = entry.at(layout);
+        let above = path.ancestors().skip(1).take_while(|path| *path != layout.root());
+        for folder in above {
+            // One that is not empty stays, and so do those above it.
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// What is still on the machine, in words.
+fn left(layout: &Layout, data: &Path) -> Vec<String> {
+    let mut left = Vec::new();
+    for entry in manifest::entries() {
+        let path = entry.at(layout);
+        let told =
+            matches!(entry.group, Group::Config | Group::Data) || matches!(entry.kind, Kind::Dir);
+        if told && entry.belongs_to(layout) && path.exists() {
+            left.push(format!("`{}`", path.display()));
+        }
+    }
+    if data != layout.data() && data.exists() {
+        left.push(format!("`{}`", data.display()));
+    }
+    if !layout.is_private() {
+        for unit in SERVING {
+            let drop_ins = layout.units().join(format!("{unit}.d"));
+            if drop_ins.exists() {
+                left.push(format!("`{}`, which pump did not make", drop_ins.display()));
+            }
+        }
+        left.push(format!("the user and the group `{USER}`"));
+    }
+    left
 }

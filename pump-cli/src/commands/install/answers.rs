@@ -1,0 +1,223 @@
+//! The six questions of an installation, their defaults, and the command that answers them all.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use dialoguer::{Confirm, Input};
+use pump_control::ExitStatus;
+
+use super::{InstallArgs, YesNo};
+use crate::address::Address;
+use crate::commands::account;
+use crate::context::Context;
+use crate::host::quoted;
+use crate::report::Failure;
+
+/// Ports that are tried for a default, the first free one is offered.
+const PORTS: std::ops::Range<u16> = 8000..8020;
+
+/// What to install.
+#[derive(Clone, Debug)]
+pub(super) struct Answers {
+    /// The name that accounts carry.
+    pub(super) domain: String,
+    /// Where to listen.
+    pub(super) listen: Vec<Address>,
+    /// The base of published ids, if it is not the usual one.
+    pub(super) public_url: Option<String>,
+    /// Where the database goes.
+    pub(super) data_dir: PathBuf,
+    /// What people call the site.
+    pub(super) site_name: String,
+    /// The first account.
+    pub(super) account: Option<String>,
+    /// Its password, when the administrator chose one.
+    pub(super) password: Option<String>,
+    /// Whether the timer is started.
+    pub(super) auto_upgrade: bool,
+    /// Where releases come from.
+    pub(super) source: Option<String>,
+}
+
+impl Answers {
+    /// Takes the flags, asks what is missing, and takes defaults where nobody can be asked.
+    ///
+    /// # Errors
+    /// Exit 2 for an answer that is missing or no answer.
+    pub(super) fn gather(args: &InstallArgs, context: &Context<'_>) -> Result<Self, Failure> {
+        let asks = context.host.can_ask && !args.yes && !context.report.json;
+        let domain = domain(args, asks)?;
+        let listen = listen(args, asks)?;
+        let data_dir = data_dir(args, context, asks)?;
+        let site_name = match &args.site_name {
+            Some(name) => name.clone(),
+            None => text(asks, "Name of the site", &domain)?,
+        };
+        let account = match &args.account {
+            Some(name) => Some(name.clone()),
+            None if asks => {
+                let name = text(asks, "First account (empty for none)", "admin")?;
+                (!name.is_empty()).then_some(name)
+            }
+            None => None,
+        };
+        let password = args.password_file.as_deref().map(password_of).transpose()?;
+        let auto_upgrade = auto_upgrade(args, context, asks)?;
+        Ok(Self {
+            domain,
+            listen,
+            public_url: args.public_url.clone(),
+            data_dir,
+            site_name,
+            account,
+            password,
+            auto_upgrade,
+            source: args.source.clone(),
+        })
+    }
+
+    /// The command that gives these answers without being asked.
+    pub(super) fn command(&self, args_from: Option<&Path>, context: &Context<'_>) -> String {
+        let mut words = vec![crate::service::command(context), "install".into()];
+        let mut flag = |name: &str, value: &str| words.push(format!("{name} {}", quoted(value)));
+        if let Some(from) = args_from {
+            flag("--from", &from.to_string_lossy());
+        }
+        flag("--domain", &self.domain);
+        for address in &self.listen {
+            flag("--listen", &address.to_string());
+        }
+        if let Some(url) = &self.public_url {
+            flag("--public-url", url);
+        }
+        flag("--data-dir", &self.data_dir.to_string_lossy());
+        flag("--site-name", &self.site_name);
+        if let Some(account) = &self.account {
+            flag("--account", account);
+        }
+        if let Some(source) = &self.source {
+            flag("--source", source);
+        }
+        flag("--auto-upgrade", if self.auto_upgrade { "yes" } else { "no" });
+        words.push("--yes".into());
+        words.join(" ")
+    }
+}
+
+fn domain(args: &InstallArgs, asks: bool) -> Result<String, Failure> {
+    if let Some(domain) = &args.domain {
+        return Ok(domain.clone());
+    }
+    if asks {
+        return text(asks, "Domain that accounts carry, as in @alice@DOMAIN", &host_name());
+    }
+    // No default: every id that is ever published carries it, so nobody should get it by accident.
+    Err(Failure::new(ExitStatus::Usage, "the domain is missing, and it cannot change later")
+        .hint("give it, as in `pump install --domain social.example`"))
+}
+
+fn listen(args: &InstallArgs, asks: bool) -> Result<Vec<Address>, Failure> {
+    let texts = if args.listen.is_empty() {
+        let question = match proxy() {
+            Some(proxy) => format!("Listen where ({proxy} is here and can be put in front)"),
+            None => "Listen where (address:port, or unix:/run/pump/http.sock)".to_owned(),
+        };
+        let answer = text(asks, &question, &free_address().to_string())?;
+        answer.split([',', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    } else {
+        args.listen.clone()
+    };
+    texts
+        .iter()
+        .map(|text| {
+            text.parse::<Address>()
+                .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))
+        })
+        .collect()
+}
+
+fn data_dir(args: &InstallArgs, context: &Context<'_>, asks: bool) -> Result<PathBuf, Failure> {
+    let usual = context.layout.data();
+    let dir = match &args.data_dir {
+        Some(dir) => dir.clone(),
+        None => text(asks, "Folder for the data", &usual.to_string_lossy())?.into(),
+    };
+    if dir.is_absolute() && !dir.to_string_lossy().contains(char::is_whitespace) {
+        return Ok(dir);
+    }
+    Err(Failure::new(
+        ExitStatus::Usage,
+        format!("the data folder `{}` is not an absolute path without spaces", dir.display()),
+    )
+    .hint(format!("give one such as `--data-dir {}`", usual.display())))
+}
+
+fn auto_upgrade(args: &InstallArgs, context: &Context<'_>, asks: bool) -> Result<bool, Failure> {
+    if context.layout.is_private() {
+        return Ok(false);
+    }
+    let knows_source = args.source.is_some() || context.layout.upgrade_config().exists();
+    let wanted = match args.auto_upgrade {
+        Some(answer) => answer == YesNo::Yes,
+        // Without a source there is nothing to look at, so nothing to ask.
+        None if !knows_source => return Ok(false),
+        None if asks => Confirm::new()
+            .with_prompt("Upgrade automatically, when it needs no downtime")
+            .default(true)
+            .interact()
+            .context("could not ask")?,
+        None => true,
+    };
+    if wanted && !knows_source {
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            "automatic upgrades need to know where releases come from",
+        )
+        .hint("add `--source URL`, or `--auto-upgrade no`"));
+    }
+    Ok(wanted)
+}
+
+fn password_of(file: &Path) -> Result<String, Failure> {
+    let open = std::fs::File::open(file)
+        .with_context(|| format!("could not open the password file `{}`", file.display()))?;
+    account::read(open)
+}
+
+/// Asks, or takes the default where nobody can be asked.
+fn text(asks: bool, question: &str, default: &str) -> Result<String, Failure> {
+    if !asks {
+        return Ok(default.to_owned());
+    }
+    let answer: String = Input::new()
+        .with_prompt(question)
+        .default(default.to_owned())
+        .allow_empty(true)
+        .interact_text()
+        .context("could not ask")?;
+    Ok(answer.trim().to_owned())
+}
+
+/// The machine's name, as a first guess at the domain.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// A web server that is installed here and could stand in front.
+fn proxy() -> Option<&'static str> {
+    [("nginx", "/usr/sbin/nginx"), ("Caddy", "/usr/bin/caddy"), ("Apache", "/usr/sbin/apache2")]
+        .into_iter()
+        .find(|(_, program)| Path::new(program).exists())
+        .map(|(name, _)| name)
+}
+
+/// An address that is free now, for a proxy on this machine.
+fn free_address() -> SocketAddr {
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    PORTS
+        .map(at)
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap_or_else(|| at(PORTS.start))
+}

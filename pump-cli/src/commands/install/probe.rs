@@ -1,0 +1,189 @@
+//! What an installation looks at before it touches anything.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::Context as _;
+use pump_control::{ExitStatus, Layout};
+
+use super::answers::Answers;
+use super::program::Release;
+use super::steps;
+use crate::address::Address;
+use crate::context::Context;
+use crate::daemon::{Checked, Daemon};
+use crate::report::Failure;
+
+/// Folders that the service's sandbox hides, so data there would be out of its reach.
+const HIDDEN: [&str; 7] = ["/home", "/root", "/run", "/tmp", "/var/tmp", "/dev", "/proc"];
+
+/// Longest path of a unix socket, its final zero byte included (unix(7)).
+const MAX_SOCKET_PATH: usize = 108;
+
+/// Refuses where our names are taken by something that is not ours.
+///
+/// # Errors
+/// Exit 50.
+pub(super) fn refuse_strangers(layout: &Layout) -> Result<(), Failure> {
+    let program = layout.program();
+    let ours = |path: &Path| {
+        fs::read_link(path).is_ok_and(|target| target == layout.current().join("bin/pump"))
+    };
+    let link = layout.pump_link();
+    if link.symlink_metadata().is_ok() && !ours(&link) {
+        return Err(stranger(&link));
+    }
+    // A folder of that name without ours in it is somebody else's.
+    let anything = fs::read_dir(&program).is_ok_and(|mut entries| entries.next().is_some());
+    if anything && !layout.releases().is_dir() {
+        return Err(stranger(&program));
+    }
+    Ok(())
+}
+
+fn stranger(path: &Path) -> Failure {
+    Failure::new(
+        ExitStatus::Preflight,
+        format!("`{}` is there and was not made by pump, which would replace it", path.display()),
+    )
+    .hint(format!("move `{}` away", path.display()))
+}
+
+/// Has the release's own daemon check the configuration that would be written.
+///
+/// # Errors
+/// Exit 78 with the daemon's sentence, 50 for a data folder or a path that would not work.
+pub(super) fn check(
+    answers: &Answers,
+    release: &Release,
+    context: &Context<'_>,
+) -> Result<Checked, Failure> {
+    data_folder(&answers.data_dir, context)?;
+    socket_paths(answers, context)?;
+    if !context.layout.is_private()
+        && let Some(address) = answers
+            .listen
+            .iter()
+            .find(|address| matches!(address, Address::Tcp(tcp) if tcp.port() == 0))
+    {
+        return Err(Failure::new(
+            ExitStatus::Usage,
+            format!("`{address}` has port 0, which systemd does not listen on"),
+        )
+        .hint("name a port, as in `--listen 127.0.0.1:8000`"));
+    }
+    let mut trial = TrialFile::new()?;
+    trial.write(&steps::configuration(answers, &context.layout))?;
+    let release_name = release.name();
+    Daemon::at(release.pumpd()).check(trial.path()).map_err(|failure| {
+        // The trial file is gone when this is read.
+        let error = failure.error.replace(&trial.path().display().to_string(), "the configuration");
+        Failure { error: format!("{release_name} would not start: {error}"), ..failure }
+    })
+}
+
+fn data_folder(dir: &Path, context: &Context<'_>) -> Result<(), Failure> {
+    let refuse = |why: String| {
+        Failure::new(ExitStatus::Preflight, format!("data cannot go to `{}`: {why}", dir.display()))
+            .hint(format!(
+                "choose another folder, as in `--data-dir {}`",
+                context.layout.data().display()
+            ))
+    };
+    if !context.layout.is_private()
+        && let Some(hidden) = HIDDEN.iter().find(|hidden| dir.starts_with(hidden))
+    {
+        return Err(refuse(format!("the service's sandbox hides what is below `{hidden}`")));
+    }
+    let above = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let meta =
+        fs::metadata(above).with_context(|| format!("could not look at `{}`", above.display()))?;
+    if !meta.is_dir() {
+        return Err(refuse(format!("`{}` is no folder", above.display())));
+    }
+    if let Err(errno) = nix::unistd::access(above, nix::unistd::AccessFlags::W_OK) {
+        return Err(refuse(format!("`{}` cannot be written: {}", above.display(), errno.desc())));
+    }
+    // Root may write where the service may not: the way there has to be open to it.
+    if !context.layout.is_private() {
+        let user = nix::unistd::User::from_name(pump_control::USER).ok().flatten();
+        let closed = above.ancestors().find(|path| {
+            fs::metadata(path).is_ok_and(|meta| {
+                let own = user.as_ref().is_some_and(|user| meta.uid() == user.uid.as_raw());
+                !own && meta.mode() & 0o001 == 0
+            })
+        });
+        if let Some(closed) = closed {
+            return Err(refuse(format!(
+                "the service's user cannot enter `{}` (mode {:04o})",
+                closed.display(),
+                fs::metadata(closed).map_or(0, |meta| meta.mode() & 0o7777)
+            )));
+        }
+        if above == dir && user.is_none_or(|user| meta.uid() != user.uid.as_raw()) {
+            return Err(refuse(format!(
+                "it exists and belongs to uid {}, so the service's user cannot write there",
+                meta.uid()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn socket_paths(answers: &Answers, context: &Context<'_>) -> Result<(), Failure> {
+    let control = context.layout.control_socket();
+    let listened = answers.listen.iter().filter_map(|address| match address {
+        Address::Unix(path) => Some(path.as_path()),
+        Address::Tcp(_) => None,
+    });
+    for path in listened.chain([control.as_path()]) {
+        let length = path.as_os_str().len();
+        if length >= MAX_SOCKET_PATH {
+            return Err(Failure::new(
+                ExitStatus::Preflight,
+                format!(
+                    "`{}` has {length} bytes, and a unix socket's path fewer than {MAX_SOCKET_PATH}",
+                    path.display()
+                ),
+            )
+            .hint("choose a shorter folder"));
+        }
+    }
+    Ok(())
+}
+
+/// A file for one trial, gone afterwards.
+struct TrialFile {
+    path: std::path::PathBuf,
+    file: fs::File,
+}
+
+impl TrialFile {
+    fn new() -> anyhow::Result<Self> {
+        let name = format!("pump-install-{}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let file = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .with_context(|| format!("could not create `{}`", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn write(&mut self, text: &str) -> anyhow::Result<()> {
+        self.file.write_all(text.as_bytes()).context("could not write the trial configuration")
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for TrialFile {
+    fn drop(&mut self) {
+        // In a folder for temporary files; nothing reads it again.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,163 @@
+//! Work that `pump` has the daemon's binary do: check a configuration, migrate, make an account.
+//!
+//! What touches data runs as the service's user, and the identity is dropped before the program is
+//! started, so nothing of root's is open in it.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::Context as _;
+use nix::unistd::User;
+use pump_control::constants::KEPT_OUTPUT_LINES;
+use pump_control::{ExitStatus, Layout, USER};
+
+use crate::report::Failure;
+
+/// One build of pumpd.
+#[derive(Clone, Debug)]
+pub(crate) struct Daemon {
+    program: PathBuf,
+}
+
+/// What `pumpd check` says of a configuration.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(crate) struct Checked {
+    /// The name that accounts carry.
+    pub(crate) domain: String,
+    /// The base of every id that is published.
+    pub(crate) public_url: String,
+    /// What people call the site.
+    pub(crate) site_name: String,
+    /// Where it listens.
+    pub(crate) listen: Vec<String>,
+    /// Where the database is.
+    pub(crate) data_dir: PathBuf,
+}
+
+/// As whom the daemon's binary runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// As whoever runs `pump`: for what opens nothing but a configuration, and in a private place.
+    Own,
+    /// As the service's user.
+    Service,
+}
+
+impl Identity {
+    /// The one that may touch an installation's data.
+    pub(crate) fn of_data(layout: &Layout) -> Self {
+        if layout.is_private() { Self::Own } else { Self::Service }
+    }
+}
+
+impl Daemon {
+    /// The build at this path.
+    pub(crate) fn at(program: PathBuf) -> Self {
+        Self { program }
+    }
+
+    /// The installation's proven build.
+    pub(crate) fn current(layout: &Layout) -> Self {
+        Self::at(Layout::pumpd_in(&layout.current()))
+    }
+
+    /// Reads and validates a configuration; opens nothing else.
+    ///
+    /// # Errors
+    /// Exit 78 with the daemon's own sentence.
+    pub(crate) fn check(&self, config: &Path) -> Result<Checked, Failure> {
+        let output = self.run(Identity::Own, &["check"], config, None)?;
+        let checked = serde_json::from_slice(&output.stdout).with_context(|| {
+            format!("`{} check` answered what is no JSON", self.program.display())
+        })?;
+        Ok(checked)
+    }
+
+    /// Creates or migrates the database.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(crate) fn migrate(&self, identity: Identity, config: &Path) -> Result<(), Failure> {
+        self.run(identity, &["migrate"], config, None).map(drop)
+    }
+
+    /// Makes an account, with this password or one that is made up. Returns what the daemon prints:
+    /// the password it made.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(crate) fn create_account(
+        &self,
+        identity: Identity,
+        config: &Path,
+        name: &str,
+        password: Option<&str>,
+    ) -> Result<String, Failure> {
+        let mut words = vec!["account", "create", name];
+        if password.is_some() {
+            words.push("--password-stdin");
+        }
+        let output = self.run(identity, &words, config, password)?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn run(
+        &self,
+        identity: Identity,
+        words: &[&str],
+        config: &Path,
+        input: Option<&str>,
+    ) -> Result<Output, Failure> {
+        let mut command = Command::new(&self.program);
+        command.args(words).arg("--config").arg(config);
+        // The working folder may be one that the service's user cannot enter.
+        command.current_dir("/").env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        if identity == Identity::Service {
+            let user = User::from_name(USER)
+                .context("could not look up the service's user")?
+                .with_context(|| format!("there is no user `{USER}`"))?;
+            // Supplementary groups go too: std empties them when root gives a uid.
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("could not run `{}`", self.program.display()))?;
+        if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
+            // A daemon that refused without reading says why on its standard error.
+            let _ = pipe.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output().context("could not wait for pumpd")?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        Err(self.failure(words, &output))
+    }
+
+    /// The daemon's own words, without its labels; its hint stays a hint.
+    fn failure(&self, words: &[&str], output: &Output) -> Failure {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let mut error = None;
+        let mut hint = None;
+        let mut rest = Vec::new();
+        for line in text.lines() {
+            if let Some(found) = line.strip_prefix("hint: ") {
+                hint = Some(found.to_owned());
+            } else if error.is_none() {
+                error = Some(line.strip_prefix("error: ").unwrap_or(line).to_owned());
+            } else {
+                rest.push(line.to_owned());
+            }
+        }
+        let code = output.status.code().and_then(|code| u8::try_from(code).ok());
+        let exit = code.and_then(ExitStatus::from_code).unwrap_or(ExitStatus::Failed);
+        let error = error.unwrap_or_else(|| {
+            format!("`{} {}` ended with {}", self.program.display(), words[0], output.status)
+        });
+        rest.drain(..rest.len().saturating_sub(KEPT_OUTPUT_LINES));
+        Failure { exit, error, hint, output: rest }
+    }
+}

@@ -1,0 +1,81 @@
+//! Who owns the files that make up pump on this machine.
+//!
+//! What a package manager owns is never written over: it would be undone, or break, with the next
+//! run of that package manager.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pump_control::ExitStatus;
+
+use crate::context::Context;
+use crate::report::Failure;
+
+/// Where packages put the program.
+const PACKAGED: [&str; 2] = ["/usr/lib/pump/pumpd", "/usr/bin/pump"];
+
+/// A package manager that owns a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// `dpkg` or `rpm`.
+    pub(crate) manager: &'static str,
+    /// The package, as the manager names it.
+    pub(crate) package: String,
+    /// The file that was found.
+    pub(crate) file: PathBuf,
+}
+
+/// Refuses when a package manager owns pump here, or the file that runs now.
+///
+/// # Errors
+/// Exit 80, with the command of that package manager.
+pub(crate) fn refuse_packaged(context: &Context<'_>, verb: &str) -> Result<(), Failure> {
+    if context.layout.is_private() {
+        return Ok(());
+    }
+    let running = context.host.program.iter().cloned();
+    let Some(owner) = running.chain(PACKAGED.map(PathBuf::from)).find_map(|file| owner_of(&file))
+    else {
+        return Ok(());
+    };
+    let hint = match (owner.manager, verb) {
+        ("dpkg", "uninstall") => format!("run `sudo apt remove {}`", owner.package),
+        ("dpkg", _) => format!("run `sudo apt install {}`", owner.package),
+        (_, "uninstall") => format!("run `sudo dnf remove {}`", owner.package),
+        (_, _) => format!("run `sudo dnf upgrade {}`", owner.package),
+    };
+    Err(Failure::new(
+        ExitStatus::PackageManager,
+        format!(
+            "`{}` belongs to the package `{}` of {}, which would undo what pump writes",
+            owner.file.display(),
+            owner.package,
+            owner.manager
+        ),
+    )
+    .hint(hint))
+}
+
+/// The package manager that owns a file, if one does. A machine without dpkg and rpm has none.
+pub(crate) fn owner_of(file: &Path) -> Option<Owner> {
+    if !file.exists() {
+        return None;
+    }
+    let dpkg = first_line(Command::new("dpkg-query").arg("-S").arg(file)).and_then(|line| {
+        // `package, other:amd64: /path`
+        let packages = line.rsplit_once(": ")?.0;
+        Some(packages.split([',', ':']).next()?.trim().to_owned())
+    });
+    if let Some(package) = dpkg {
+        return Some(Owner { manager: "dpkg", package, file: file.to_owned() });
+    }
+    let rpm = first_line(Command::new("rpm").args(["-qf", "--qf", "%{NAME}\\n"]).arg(file));
+    rpm.map(|package| Owner { manager: "rpm", package, file: file.to_owned() })
+}
+
+/// The first line that a program prints, when it succeeds.
+fn first_line(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).env("LC_ALL", "C").output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+}

@@ -1,0 +1,95 @@
+//! `systemctl` and its kin.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use pump_control::ExitStatus;
+use pump_control::constants::KEPT_OUTPUT_LINES;
+
+use crate::report::Failure;
+
+/// Runs `systemctl` with these words.
+///
+/// # Errors
+/// What it wrote.
+pub(crate) fn systemctl(words: &[&str]) -> anyhow::Result<()> {
+    run("systemctl", words, "")
+}
+
+/// Whether a unit is active.
+pub(crate) fn is_active(unit: &str) -> bool {
+    property(unit, "ActiveState").is_some_and(|state| state == "active")
+}
+
+/// Whether a unit is started at boot.
+pub(crate) fn is_enabled(unit: &str) -> bool {
+    property(unit, "UnitFileState").is_some_and(|state| state == "enabled")
+}
+
+/// Makes the users of a sysusers.d file. Those that exist stay as they are.
+///
+/// # Errors
+/// What systemd-sysusers wrote.
+pub(crate) fn make_users(definition: &str) -> anyhow::Result<()> {
+    run("systemd-sysusers", &["-"], definition)
+}
+
+/// Makes the folders of a tmpfiles.d file that was installed.
+///
+/// # Errors
+/// What systemd-tmpfiles wrote.
+pub(crate) fn make_runtime_folders(file: &str) -> anyhow::Result<()> {
+    run("systemd-tmpfiles", &["--create", file], "")
+}
+
+/// Why the service failed to start: its exit status and its last lines in the journal.
+pub(crate) fn failed_start(error: &anyhow::Error) -> Failure {
+    let code = property("pumpd.service", "ExecMainStatus").and_then(|code| code.parse().ok());
+    let exit = match code.and_then(ExitStatus::from_code) {
+        None | Some(ExitStatus::Done) => ExitStatus::Failed,
+        Some(exit) => exit,
+    };
+    let count = KEPT_OUTPUT_LINES.to_string();
+    let journal = Command::new("journalctl")
+        .args(["--unit=pumpd.service", "--output=cat", "--no-pager", "--quiet", "--lines", &count])
+        .stdin(Stdio::null())
+        .output();
+    let lines = journal.map_or_else(
+        |_| Vec::new(),
+        |output| String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect(),
+    );
+    Failure::new(exit, format!("pumpd did not start: {error:#}"))
+        .output(lines)
+        .hint("run `journalctl --unit=pumpd.service` for all it said")
+}
+
+/// One property of a unit.
+fn property(unit: &str, name: &str) -> Option<String> {
+    let output = Command::new("systemctl")
+        .args(["show", "--property", name, "--value", unit])
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn run(program: &str, words: &[&str], input: &str) -> anyhow::Result<()> {
+    let mut child = Command::new(program)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not run `{program}`"))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // A program that does not read it says why on its standard error.
+        let _ = pipe.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(|| format!("could not run `{program}`"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::bail!("`{program} {}` failed: {}", words.join(" "), said.trim())
+}

@@ -1,0 +1,203 @@
+//! Changes to a machine that can be taken back.
+//!
+//! Every change is noted with its way back. When a later step fails, [`Transaction::undo`] goes back
+//! over the notes, the newest first; when all succeeded, [`Transaction::keep`] forgets them. Files are
+//! published whole: a temporary file beside the target, fsync, rename, fsync of the folder.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use nix::unistd::{Group, User};
+use pump_control::Layout;
+
+use crate::atomic_file::{self, sync_folder_of};
+use crate::manifest::{Entry, Kind};
+
+/// Undoes one change.
+type WayBack = Box<dyn FnOnce() -> anyhow::Result<()>>;
+
+/// Changes made so far, each with its way back.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    done: Vec<(String, WayBack)>,
+}
+
+impl Transaction {
+    /// Notes a change that was made elsewhere.
+    pub(crate) fn note(
+        &mut self,
+        what: impl Into<String>,
+        back: impl FnOnce() -> anyhow::Result<()> + 'static,
+    ) {
+        self.done.push((what.into(), Box::new(back)));
+    }
+
+    /// Whether anything was changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.done.is_empty()
+    }
+
+    /// Makes a folder and those above it, unless it is there. What was there keeps its mode. `path`
+    /// is the entry's own, or another that is to be like it. True when it was made.
+    pub(crate) fn folder(
+        &mut self,
+        path: &Path,
+        entry: Entry,
+        layout: &Layout,
+    ) -> anyhow::Result<bool> {
+        if path.is_dir() {
+            return Ok(false);
+        }
+        if let Some(above) = path.parent() {
+            self.plain_folders(above)?;
+        }
+        self.make_folder(path, entry.kind == Kind::Tree)?;
+        settle(path, entry, layout)?;
+        Ok(true)
+    }
+
+    /// Makes a folder with mode 0755 and those above it, unless they are there.
+    pub(crate) fn plain_folders(&mut self, path: &Path) -> anyhow::Result<()> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+        for path in missing.into_iter().rev() {
+            self.make_folder(path, false)?;
+        }
+        Ok(())
+    }
+
+    fn make_folder(&mut self, path: &Path, tree: bool) -> anyhow::Result<()> {
+        fs::create_dir(path)
+            .with_context(|| format!("could not make the folder `{}`", path.display()))?;
+        let gone = path.to_owned();
+        self.note(format!("made the folder `{}`", path.display()), move || {
+            let removed = if tree { fs::remove_dir_all(&gone) } else { fs::remove_dir(&gone) };
+            removed.with_context(|| format!("could not remove the folder `{}`", gone.display()))
+        });
+        // The umask of whoever types the command decides nothing.
+        fs::set_permissions(path, Permissions::from_mode(0o755))
+            .with_context(|| format!("could not set the mode of `{}`", path.display()))?;
+        Ok(sync_folder_of(path)?)
+    }
+
+    /// Writes a file unless it has this content. True when it was written.
+    pub(crate) fn file(
+        &mut self,
+        entry: Entry,
+        layout: &Layout,
+        content: &str,
+    ) -> anyhow::Result<bool> {
+        let path = entry.at(layout);
+        let before = match fs::read(&path) {
+            Ok(before) if before == content.as_bytes() => return Ok(false),
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("could not read `{}`", path.display()));
+            }
+        };
+        if let Some(above) = path.parent() {
+            self.plain_folders(above)?;
+        }
+        publish(&path, content.as_bytes(), |new| settle(new, entry, layout))?;
+        let layout = layout.clone();
+        self.note(format!("wrote `{}`", path.display()), move || match before {
+            Some(before) => publish(&path, &before, |new| settle(new, entry, &layout)),
+            None => remove(&path),
+        });
+        Ok(true)
+    }
+
+    /// Points a link at a target, with one rename. True when it changed.
+    pub(crate) fn link(&mut self, path: &Path, target: &Path) -> anyhow::Result<bool> {
+        let before = fs::read_link(path).ok();
+        if before.as_deref() == Some(target) {
+            return Ok(false);
+        }
+        if let Some(above) = path.parent() {
+            self.plain_folders(above)?;
+        }
+        atomic_file::point(path, target)
+            .with_context(|| format!("could not make the link `{}`", path.display()))?;
+        let path = path.to_owned();
+        self.note(format!("made the link `{}`", path.display()), move || match before {
+            Some(before) => Ok(atomic_file::point(&path, &before)?),
+            None => remove(&path),
+        });
+        Ok(true)
+    }
+
+    /// All went well: nothing is taken back.
+    pub(crate) fn keep(self) {}
+
+    /// Takes everything back, the newest change first. Returns what could not be taken back.
+    pub(crate) fn undo(self) -> Vec<String> {
+        let mut left = Vec::new();
+        for (what, back) in self.done.into_iter().rev() {
+            if let Err(error) = back() {
+                left.push(format!("{what}: {error:#}"));
+            }
+        }
+        left
+    }
+}
+
+/// Mode and owner of an entry. In a private place the owner stays who it is.
+fn settle(path: &Path, entry: Entry, layout: &Layout) -> anyhow::Result<()> {
+    if !layout.is_private()
+        && let Some((user, group)) = entry.owner
+    {
+        let uid = User::from_name(user)?.with_context(|| format!("there is no user `{user}`"))?.uid;
+        let gid =
+            Group::from_name(group)?.with_context(|| format!("there is no group `{group}`"))?.gid;
+        chown(path, Some(uid.as_raw()), Some(gid.as_raw()))
+            .with_context(|| format!("could not give `{}` to {user}:{group}", path.display()))?;
+    }
+    // After the owner: chown may clear bits.
+    if let Some(mode) = entry.mode {
+        fs::set_permissions(path, Permissions::from_mode(mode))
+            .with_context(|| format!("could not set the mode of `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Replaces a file as a whole. `finish` sets its mode and owner before anybody can see it.
+fn publish(
+    path: &Path,
+    content: &[u8],
+    finish: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let new = beside(path);
+    let written = (|| {
+        let mut file = File::options()
+            .write(true)
+            .create_new(true)
+            .open(&new)
+            .with_context(|| format!("could not create `{}`", new.display()))?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(content).with_context(|| format!("could not write `{}`", new.display()))?;
+        finish(&new)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+            .with_context(|| format!("could not replace `{}`", path.display()))?;
+        Ok(sync_folder_of(path)?)
+    })();
+    if written.is_err() {
+        // It may not have come to exist; the error that matters is the first one.
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    fs::remove_file(path).with_context(|| format!("could not remove `{}`", path.display()))?;
+    Ok(sync_folder_of(path)?)
+}
+
+/// A name in the same folder that nothing else uses: the process id tells two runs apart.
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}", std::process::id()))
+}

@@ -1,0 +1,110 @@
+//! The systemd units of an installation, made from `systemd/`.
+//!
+//! Each carries the hash of its own text in its first line, so that a later run can tell a unit that
+//! it made from one that an administrator edited, and leaves the latter alone.
+
+use std::path::Path;
+
+use pump_control::Layout;
+use sha2::{Digest, Sha256};
+
+/// The daemon's users, for systemd-sysusers.
+pub(crate) const SYSUSERS: &str = include_str!("../../systemd/sysusers.d/pump.conf");
+
+const SERVICE: &str = include_str!("../../systemd/pumpd.service.in");
+const SOCKET: &str = include_str!("../../systemd/pumpd.socket.in");
+const UPGRADE_SERVICE: &str = include_str!("../../systemd/pump-upgrade.service");
+const UPGRADE_TIMER: &str = include_str!("../../systemd/pump-upgrade.timer");
+const TMPFILES: &str = include_str!("../../systemd/tmpfiles.d/pump.conf");
+
+const HASH: &str = "# made by `pump install`; changes belong in a drop-in. ";
+
+/// The units that serve: the socket first, as it is started first and stopped last.
+pub(crate) const SERVING: [&str; 2] = ["pumpd.socket", "pumpd.service"];
+
+/// The unit that looks for upgrades.
+pub(crate) const TIMER: &str = "pump-upgrade.timer";
+
+/// One generated file.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    /// Its path, as `files.list` has it.
+    pub(crate) path: &'static str,
+    /// Its text.
+    pub(crate) text: String,
+}
+
+/// Every unit of an installation that listens on `listen` and keeps its data in `data`.
+pub(crate) fn units(listen: &[String], data: &Path) -> Vec<Unit> {
+    let listen: Vec<String> = listen
+        .iter()
+        .map(|address| format!("ListenStream={}", address.strip_prefix("unix:").unwrap_or(address)))
+        .collect();
+    let socket = SOCKET.replace("@LISTEN@", &listen.join("\n"));
+    let writable = if data == Layout::system().data() {
+        "# The data folder is the StateDirectory.".to_owned()
+    } else {
+        format!("ReadWritePaths={}", data.display())
+    };
+    let service = SERVICE.replace("@WRITABLE@", &writable);
+    [
+        ("/etc/tmpfiles.d/pump.conf", TMPFILES.to_owned()),
+        ("/etc/systemd/system/pumpd.service", service),
+        ("/etc/systemd/system/pumpd.socket", socket),
+        ("/etc/systemd/system/pump-upgrade.service", UPGRADE_SERVICE.to_owned()),
+        ("/etc/systemd/system/pump-upgrade.timer", UPGRADE_TIMER.to_owned()),
+    ]
+    .map(|(path, text)| Unit { path, text: format!("{HASH}{}\n{text}", hash(&text)) })
+    .into()
+}
+
+/// Whether the text of a unit on disk is as some `pump` made it.
+pub(crate) fn is_untouched(text: &str) -> bool {
+    text.split_once('\n').is_some_and(|(first, rest)| {
+        first.strip_prefix(HASH).is_some_and(|found| found == hash(rest))
+    })
+}
+
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made() -> Vec<Unit> {
+        let listen = ["127.0.0.1:8000".to_owned(), "unix:/run/pump/http.sock".to_owned()];
+        units(&listen, Path::new("/srv/pump"))
+    }
+
+    #[test]
+    fn no_placeholder_is_left() {
+        for unit in made() {
+            assert!(!unit.text.contains('@') || !unit.text.contains("@LISTEN@"), "{}", unit.path);
+            assert!(!unit.text.contains("@WRITABLE@"), "{}", unit.path);
+        }
+    }
+
+    #[test]
+    fn every_address_is_listened_on_and_the_data_can_be_written() {
+        let all: String = made().into_iter().map(|unit| unit.text).collect();
+        for line in [
+            "ListenStream=127.0.0.1:8000",
+            "ListenStream=/run/pump/http.sock",
+            "ReadWritePaths=/srv/pump",
+        ] {
+            assert!(all.lines().any(|found| found == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_edited_unit_is_told_from_one_that_was_made() {
+        for unit in made() {
+            assert!(is_untouched(&unit.text), "{}", unit.path);
+            assert!(!is_untouched(&format!("{}# mine\n", unit.text)), "{}", unit.path);
+        }
+        assert!(!is_untouched("[Service]\n"));
+    }
+}

@@ -1,0 +1,285 @@
+//! Installing in a private place, without root and without systemd, through the command itself.
+//!
+//! The daemon is a small script here: what is looked at is what `pump` makes, refuses and takes back.
+
+#[path = "private/release.rs"]
+mod release;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use release::{OBLIGING, unpacked};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with an unpacked release and an empty private place.
+struct Place {
+    folder: TempDir,
+    release: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with(OBLIGING)
+    }
+
+    fn with(daemon: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let release = unpacked(folder.path(), daemon);
+        fs::create_dir(folder.path().join("root")).expect("a temporary folder can be written");
+        Self { folder, release }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// Runs the release's own `pump` on the private place.
+    fn pump(&self, words: &[&str]) -> Output {
+        Command::new(self.release.join("bin/pump"))
+            .args(words)
+            .arg("--root")
+            .arg(self.root())
+            .output()
+            .expect("pump can be run")
+    }
+
+    fn install(&self, words: &[&str]) -> Output {
+        let mut all = vec!["install", "--domain", "social.example", "--yes"];
+        all.extend(words);
+        self.pump(&all)
+    }
+
+    /// Everything below the private place: path, mode, size, inode and time of change.
+    fn listing(&self) -> Vec<(PathBuf, u32, u64, u64, i64)> {
+        let mut all = Vec::new();
+        collect(&self.root(), &mut all);
+        all.sort();
+        all
+    }
+}
+
+fn collect(folder: &Path, all: &mut Vec<(PathBuf, u32, u64, u64, i64)>) {
+    for entry in fs::read_dir(folder).expect("our own folder can be read") {
+        let path = entry.expect("our own folder can be read").path();
+        let meta = fs::symlink_metadata(&path).expect("our own file has metadata");
+        all.push((path.clone(), meta.mode(), meta.size(), meta.ino(), meta.ctime_nsec()));
+        if meta.is_dir() {
+            collect(&path, all);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_exit(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn install_makes_exactly_what_the_list_names() {
+    let place = Place::new();
+    assert_exit(&place.install(&[]), 0);
+    let list = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/files.list"))
+        .expect("the list is part of the source");
+    let mut listed: Vec<&str> = Vec::new();
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [group, kind, mode, _, path] = words[..] else { continue };
+        listed.push(path);
+        let path = place.root().join(path.trim_start_matches('/'));
+        if group == "unit" {
+            assert!(!path.exists(), "`{}` is for systemd", path.display());
+        } else if mode != "-" && group != "private" {
+            let meta = fs::symlink_metadata(&path)
+                .unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
+            assert_eq!(format!("{:04o}", meta.mode() & 0o7777), mode, "`{}`", path.display());
+            assert_eq!(meta.is_dir(), kind != "file", "`{}`", path.display());
+        }
+    }
+    for (path, ..) in place.listing() {
+        let inside = Path::new("/").join(path.strip_prefix(place.root()).expect("it is inside"));
+        let known = listed
+            .iter()
+            .any(|listed| inside.starts_with(listed) || Path::new(listed).starts_with(&inside));
+        assert!(known, "`{}` is not in the list", inside.display());
+    }
+}
+
+#[test]
+fn p8_a_second_install_changes_nothing_and_says_so() {
+    let place = Place::new();
+    assert_exit(&place.install(&["--account", "alice"]), 0);
+    let before = place.listing();
+    let again = place.pump(&["install"]);
+    assert_exit(&again, 0);
+    assert!(stdout(&again).contains("nothing to do"), "{again:?}");
+    assert_eq!(before, place.listing());
+}
+
+#[test]
+fn p8_an_edited_configuration_stays_and_a_flag_that_contradicts_it_is_refused() {
+    let place = Place::new();
+    assert_exit(&place.install(&[]), 0);
+    let config = place.root().join("etc/pump/pumpd.toml");
+    let edited = fs::read_to_string(&config).expect("it was installed") + "# mine\n";
+    fs::write(&config, &edited).expect("it is ours");
+    let refused = place.pump(&["install", "--domain", "other.example"]);
+    assert_exit(&refused, 2);
+    assert!(stderr(&refused).contains("`social.example`"), "{refused:?}");
+    assert_eq!(fs::read_to_string(&config).expect("it is still there"), edited);
+}
+
+#[test]
+fn the_answers_are_told_as_one_command_and_the_password_once() {
+    let place = Place::new();
+    let output = place.install(&["--account", "alice", "--site-name", "It's ours", "--json"]);
+    assert_exit(&output, 0);
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON was asked for");
+    assert_eq!(value["password"], "correct-horse");
+    let command = value["command"].as_str().expect("the command is text");
+    for part in
+        ["--domain social.example", r"--site-name 'It'\''s ours'", "--account alice", "--yes"]
+    {
+        assert!(command.contains(part), "{command}");
+    }
+    assert!(!command.contains("correct-horse"), "{command}");
+}
+
+#[test]
+fn a_step_that_fails_midway_takes_back_what_the_others_did() {
+    let place = Place::new();
+    let output = place.install(&["--account", "broken"]);
+    assert_exit(&output, 1);
+    assert!(stderr(&output).contains("no account for you"), "{output:?}");
+    assert!(stderr(&output).contains("was removed again"), "{output:?}");
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_before_anything_is_touched() {
+    let place = Place::new();
+    let output = place.pump(&["install", "--domain", "wrong", "--yes"]);
+    assert_exit(&output, 78);
+    assert!(stderr(&output).contains("the domain is wrong"), "{output:?}");
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn a_missing_domain_is_asked_for_and_never_guessed() {
+    let place = Place::new();
+    let output = place.pump(&["install", "--yes"]);
+    assert_exit(&output, 2);
+    assert!(stderr(&output).contains("hint: give it"), "{output:?}");
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn a_taken_port_is_refused_with_its_holder() {
+    let place = Place::new();
+    let other = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let address = other.local_addr().expect("a bound socket has an address").to_string();
+    let output = place.install(&["--listen", &address]);
+    assert_exit(&output, 51);
+    assert!(stderr(&output).contains(&address), "{output:?}");
+    assert!(stderr(&output).contains(&std::process::id().to_string()), "{output:?}");
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn a_release_with_a_flipped_byte_is_not_installed() {
+    let place = Place::new();
+    fs::write(place.release.join("bin/pumpd"), OBLIGING.replace("correct", "Correct"))
+        .expect("it is ours");
+    let output = place.install(&[]);
+    assert_exit(&output, 40);
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn a_daemon_that_dies_at_start_is_told_with_its_last_lines_and_its_status() {
+    let place = Place::new();
+    assert_exit(&place.install(&[]), 0);
+    let output = place.pump(&["start"]);
+    assert_exit(&output, 78);
+    assert!(stderr(&output).contains("the database is too new"), "{output:?}");
+    let output = place.pump(&["start", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON was asked for");
+    assert_eq!(value["exit"], 78, "{value}");
+    assert_eq!(value["output"][0], "about to fail", "{value}");
+}
+
+#[test]
+fn uninstall_keeps_what_people_wrote_and_purge_leaves_nothing() {
+    let place = Place::new();
+    assert_exit(&place.install(&[]), 0);
+    assert_exit(&place.pump(&["uninstall"]), 0);
+    assert!(!place.root().join("opt").exists());
+    assert!(place.root().join("etc/pump/pumpd.toml").exists());
+    assert!(place.root().join("var/lib/pump/pump.sqlite3").exists());
+
+    assert_exit(&place.pump(&["install"]), 0);
+    assert!(place.root().join("opt/pump/current/bin/pumpd").exists());
+
+    assert_exit(&place.pump(&["uninstall", "--purge"]), 2);
+    assert_exit(&place.pump(&["uninstall", "--purge", "--yes"]), 0);
+    assert_eq!(place.listing(), []);
+    let again = place.pump(&["uninstall", "--purge", "--yes"]);
+    assert_exit(&again, 0);
+    assert!(stdout(&again).contains("nothing to do"), "{again:?}");
+}
+
+#[test]
+fn whoever_asks_a_server_that_does_not_run_is_told_how_to_start_it() {
+    let place = Place::new();
+    for words in [&["status"][..], &["restart"], &["status", "--json"]] {
+        let output = place.pump(words);
+        assert_exit(&output, 75);
+    }
+    assert_exit(&place.pump(&["stop"]), 0);
+}
+
+/// As root the test becomes nobody; as nobody it is refused either way.
+#[test]
+fn whoever_is_not_root_is_given_the_exact_command() {
+    let place = Place::new();
+    let open = PermissionsExt::from_mode(0o755);
+    fs::set_permissions(place.folder.path(), open).expect("the folder is ours");
+    let mut command = Command::new(place.release.join("bin/pump"));
+    command.args(["install", "--domain", "social.example", "--site-name", "two words"]);
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().expect("pump can be run");
+    assert_exit(&output, 77);
+    let wanted = "install --domain social.example --site-name 'two words'`";
+    assert!(stderr(&output).contains("hint: run `sudo "), "{output:?}");
+    assert!(stderr(&output).contains(wanted), "{output:?}");
+}
+
+#[test]
+fn without_systemd_an_installation_is_refused() {
+    if !nix::unistd::geteuid().is_root() || Path::new("/run/systemd/system").exists() {
+        // A machine with systemd has the booted test; without root the refusal is another one.
+        return;
+    }
+    let place = Place::new();
+    let output = Command::new(place.release.join("bin/pump"))
+        .args(["install", "--domain", "social.example", "--json"])
+        .output()
+        .expect("pump can be run");
+    assert_exit(&output, 52);
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON was asked for");
+    assert!(value["hint"].as_str().is_some_and(|hint| hint.contains("--root")), "{value}");
+}

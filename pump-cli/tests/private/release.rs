@@ -1,0 +1,57 @@
+//! An unpacked release made on the spot: this `pump`, and a daemon that is a small script.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// A daemon that checks, migrates and makes accounts, and leaves a trace of each in the data folder.
+pub(crate) const OBLIGING: &str = r#"#!/bin/sh
+data=$(sed -n 's/^data_dir = "\(.*\)"/\1/p' "${3:-/dev/null}")
+case "$1" in
+check)
+    grep -q '^domain = "wrong' "$3" && { echo "error: \`$3\`: the domain is wrong" >&2; exit 78; }
+    listen=$(sed -n 's/^listen = //p' "$3")
+    domain=$(sed -n 's/^domain = "\(.*\)"/\1/p' "$3")
+    site=$(sed -n 's/^site_name = "\(.*\)"/\1/p' "$3")
+    echo "{\"domain\":\"$domain\",\"public_url\":\"https://$domain\",\"site_name\":\"$site\",\
+\"listen\":$listen,\"data_dir\":\"$data\",\"runtime_dir\":\"/nowhere\",\"workers\":2}" ;;
+migrate) : >"$data/pump.sqlite3" ;;
+account)
+    [ "$3" = broken ] && { echo "error: no account for you" >&2; exit 1; }
+    echo "correct-horse" ;;
+master) echo "about to fail"; echo "error: the database is too new" >&2; exit 78 ;;
+esac
+"#;
+
+/// Makes a release folder with this daemon and returns it.
+pub(crate) fn unpacked(place: &Path, daemon: &str) -> PathBuf {
+    let folder = place.join("unpacked");
+    fs::create_dir_all(folder.join("bin")).expect("a temporary folder can be written");
+    fs::copy(env!("CARGO_BIN_EXE_pump"), folder.join("bin/pump")).expect("pump can be copied");
+    fs::write(folder.join("bin/pumpd"), daemon).expect("a temporary folder can be written");
+    let mut list = String::new();
+    for path in ["bin/pump", "bin/pumpd"] {
+        let file = folder.join(path);
+        fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("the file is ours");
+        writeln!(list, "0755 {} {path}", hash(&file)).expect("a string can be written");
+    }
+    let build = hash(&folder.join("bin/pumpd"));
+    let info = format!(
+        r#"{{"version":"0.1.0","build":"{build}","magic":1,"unit":1,"schema":{{"version":1,"compat":1}}}}"#
+    );
+    let all = format!("{list}0644 {} RELEASE.json\n", hex(&Sha256::digest(info.as_bytes())));
+    fs::write(folder.join("RELEASE.json"), info).expect("a temporary folder can be written");
+    fs::write(folder.join("FILES"), all).expect("a temporary folder can be written");
+    folder
+}
+
+fn hash(path: &Path) -> String {
+    hex(&Sha256::digest(fs::read(path).expect("the file was just made")))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
