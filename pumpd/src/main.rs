@@ -1,3 +1,82 @@
-//! pumpd
+//! `pumpd`: the daemon of pump.
+//!
+//! One binary, and a command for each role: the master, its workers, and what is asked of a build
+//! before its workers are started.
+
+mod admin;
+mod cli;
+mod config;
+mod inherit;
 mod master;
-fn main() {}
+mod release_info;
+mod worker;
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use nix::sys::signal::SigSet;
+use pump_control::ExitStatus;
+
+use admin::Failed;
+use cli::{Cli, Command};
+use inherit::Inherited;
+
+fn main() -> ExitStatus {
+    let inherited = Inherited::at_start();
+    // The master takes its signals from a descriptor and blocks them; its children start with that
+    // mask and begin with a clean one.
+    if let Err(error) = SigSet::empty().thread_set_mask() {
+        return report(&Failed::new(ExitStatus::Failed, anyhow::Error::new(error)));
+    }
+    let done = match Cli::parse().command {
+        Command::Master { config } => master(config, inherited),
+        Command::Worker { channel } => worker::run(channel, inherited),
+        Command::ReleaseInfo => admin::release_info(),
+        Command::Check(configured) => admin::check(&configured),
+        Command::Migrate(configured) => admin::migrate(&configured),
+        Command::Account(account) => admin::account(&account),
+    };
+    match done {
+        Ok(status) => status,
+        Err(failed) => report(&failed),
+    }
+}
+
+fn master(config_path: PathBuf, mut inherited: Inherited) -> Result<ExitStatus, Failed> {
+    log();
+    let passed = inherit::from_systemd(&mut inherited, |name| std::env::var_os(name))
+        .map_err(|error| Failed::new(ExitStatus::Preflight, error.into()))?;
+    let program = started_by().map_err(|error| Failed::new(ExitStatus::Failed, error.into()))?;
+    let setting = master::Setting { config_path, program, passed };
+    master::run(setting).map_err(|error| Failed::new(error.exit(), error.into()))
+}
+
+/// The path that this program was started by. It is resolved anew at each roll, so a link may have
+/// come to point to another release.
+fn started_by() -> std::io::Result<PathBuf> {
+    match std::env::args_os().next().map(PathBuf::from) {
+        Some(path) if path.components().count() > 1 => std::path::absolute(path),
+        // Found by PATH, or started without a name.
+        _ => std::env::current_exe(),
+    }
+}
+
+/// Lines to standard error: with the time, unless a journal adds it.
+fn log() {
+    let builder =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => builder.without_time().init(),
+        None => builder.init(),
+    }
+}
+
+/// The one place that prints an error.
+#[expect(clippy::print_stderr, reason = "this is where a program ends")]
+fn report(failed: &Failed) -> ExitStatus {
+    eprintln!("error: {:#}", failed.error);
+    if let Some(hint) = &failed.hint {
+        eprintln!("hint: {hint}");
+    }
+    failed.exit
+}

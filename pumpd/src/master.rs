@@ -1,1 +1,497 @@
+//! The master: one thread that decides which workers there are.
+//!
+//! It parses no byte from the network and opens no database. It waits for one thing at a time (a
+//! signal, a death, a line from a worker or from `pump`, a deadline), tells the policy in [`cluster`],
+//! and carries out what the policy answers. `child` and `worker` know how processes are made,
+//! `listen` owns the sockets, `control` speaks with `pump`, `notify` with systemd.
+
+mod child;
 mod cluster;
+mod control;
+mod generation;
+mod jobs;
+mod listen;
+mod notify;
+mod outcome;
+mod rolls;
+mod signals;
+mod status;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pump_control::ExitStatus;
+use pump_control::channel::{FromWorker, ToWorker};
+use pump_control::control::{self as control_language, Ask, Reply};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::{error, info, warn};
+
+use crate::config::{Config, ConfigError};
+use cluster::{Action, Cluster, Event, Failure, GenerationId, NotAllowed, WorkerId};
+use control::{ClientId, Control};
+use generation::{Generation, Inspected};
+use jobs::{Answer, Asker, Jobs, Question};
+use listen::{ListenError, Listening};
+use notify::Notify;
+use signals::Signals;
+use worker::WorkerProcess;
+
+pub(crate) use generation::Checked;
+
+/// What `main` found out before the master begins.
+pub(crate) struct Setting {
+    pub(crate) config_path: PathBuf,
+    /// What this program was started by; a roll without a named candidate resolves it anew.
+    pub(crate) program: PathBuf,
+    /// Sockets that systemd passed.
+    pub(crate) passed: Vec<OwnedFd>,
+}
+
+/// Why the master cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MasterError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("could not listen on the control socket `{}`", path.display())]
+    Control { path: PathBuf, source: std::io::Error },
+    #[error("could not {doing}")]
+    System { doing: &'static str, source: std::io::Error },
+}
+
+impl MasterError {
+    /// What the program exits with.
+    pub(crate) fn exit(&self) -> ExitStatus {
+        match self {
+            Self::Config(_) => ExitStatus::Configuration,
+            Self::Listen(ListenError::InUse { .. }) => ExitStatus::AddressInUse,
+            Self::Control { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                ExitStatus::AddressInUse
+            }
+            Self::Listen(_) | Self::Control { .. } => ExitStatus::Preflight,
+            Self::System { .. } => ExitStatus::Failed,
+        }
+    }
+}
+
+struct Master {
+    setting: Setting,
+    /// What the master itself was started with. Workers have their generation's.
+    config: Config,
+    begun: Instant,
+    signals: Signals,
+    control: Control,
+    notify: Notify,
+    next_alive: Option<Duration>,
+    listening: Vec<Listening>,
+    /// None until the first generation was inspected and prepared.
+    cluster: Option<Cluster>,
+    generations: BTreeMap<GenerationId, Generation>,
+    workers: BTreeMap<WorkerId, WorkerProcess>,
+    jobs: Jobs,
+    rolls: rolls::Rolls,
+    notes: Vec<String>,
+    /// Our own build, which stays the same while generations come and go.
+    own: control_language::Build,
+    announced_ready: bool,
+    /// The first workers failed: what the program will exit with when all are gone.
+    abandoned: bool,
+    ended: Option<ExitStatus>,
+}
+
+/// What woke the loop.
+enum Woken {
+    Signals,
+    Control,
+    Client(ClientId, PollFlags),
+    Worker(WorkerId),
+    Channel(WorkerId, PollFlags),
+    Job(Question),
+}
+
+/// Runs the master until it is told to end.
+///
+/// # Errors
+/// When it cannot begin. What happens later is in the log and in the exit status.
+pub(crate) fn run(setting: Setting) -> Result<ExitStatus, MasterError> {
+    let system = |doing| move |source| MasterError::System { doing, source };
+    let signals = Signals::take().map_err(system("take signals"))?;
+    let (config, text) = Config::read(&setting.config_path)?;
+    let mut master = Master::begin(setting, config, text, signals)?;
+    master.ask_own_build();
+    while master.ended.is_none() {
+        master.turn().map_err(system("wait for events"))?;
+    }
+    Ok(master.ended.unwrap_or(ExitStatus::Done))
+}
+
+impl Master {
+    fn begin(
+        mut setting: Setting,
+        config: Config,
+        text: String,
+        signals: Signals,
+    ) -> Result<Self, MasterError> {
+        let passed = std::mem::take(&mut setting.passed);
+        let (listening, in_vain) = listen::listen(&config.listen, passed)?;
+        let mut notes = Vec::new();
+        for address in in_vain {
+            notes.push(format!(
+                "systemd listens on `{address}`, which `listen` in `{}` does not have: nobody answers \
+                 there",
+                setting.config_path.display()
+            ));
+        }
+        let path = config.control_socket();
+        let control =
+            Control::bind(&path).map_err(|source| MasterError::Control { path, source })?;
+        let own = Generation::own(&setting.program, text)
+            .map_err(|source| MasterError::System { doing: "pin the own program", source })?;
+        for listening in &listening {
+            info!("listening on {}", listening.address);
+        }
+        for note in &notes {
+            warn!("{note}");
+        }
+        let notify = Notify::from_environment(|name| std::env::var_os(name));
+        Ok(Self {
+            next_alive: notify.watchdog,
+            setting,
+            config,
+            begun: Instant::now(),
+            signals,
+            control,
+            notify,
+            listening,
+            cluster: None,
+            generations: BTreeMap::from([(GenerationId(1), own)]),
+            workers: BTreeMap::new(),
+            jobs: Jobs::default(),
+            rolls: rolls::Rolls::default(),
+            notes,
+            own: control_language::Build::default(),
+            announced_ready: false,
+            abandoned: false,
+            ended: None,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Waits for something and does what follows from it.
+    fn turn(&mut self) -> std::io::Result<()> {
+        for woken in self.wait()? {
+            match woken {
+                Woken::Signals => self.signalled(),
+                Woken::Control => self.control.accept(),
+                Woken::Client(id, flags) => self.client(id, flags),
+                Woken::Worker(id) => self.worker_stirred(id),
+                Woken::Channel(id, flags) => self.channel(id, flags),
+                Woken::Job(id) => self.job_stirred(id),
+            }
+            if self.ended.is_some() {
+                return Ok(());
+            }
+        }
+        let now = self.now();
+        if self.next_alive.is_some_and(|at| at <= now) {
+            self.notify.alive();
+            self.next_alive = self.notify.watchdog.map(|pause| now + pause);
+        }
+        if self.jobs.deadline().is_some_and(|at| at <= now) {
+            let text = "the database and the configuration were not checked in time".to_owned();
+            self.abandon(&NotAllowed { exit: ExitStatus::Preflight, text, hint: None });
+        }
+        if self.cluster.as_ref().and_then(Cluster::deadline).is_some_and(|at| at <= now) {
+            self.tell(Event::Tick);
+        }
+        self.announce();
+        Ok(())
+    }
+
+    fn wait(&self) -> std::io::Result<Vec<Woken>> {
+        let mut fds = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.control.socket(), PollFlags::IN),
+        ];
+        let mut tokens: Vec<Box<dyn Fn(PollFlags) -> Woken>> =
+            vec![Box::new(|_| Woken::Signals), Box::new(|_| Woken::Control)];
+        for (id, fd, flags) in self.control.clients() {
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
+            tokens.push(Box::new(move |flags| Woken::Client(id, flags)));
+        }
+        for (id, worker) in &self.workers {
+            let id = *id;
+            let pipes = worker.child.pipes().chain([worker.child.pidfd()]);
+            for fd in pipes {
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                tokens.push(Box::new(move |_| Woken::Worker(id)));
+            }
+            if let Some((fd, waits)) = worker.channel() {
+                let flags = if waits { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                fds.push(PollFd::from_borrowed_fd(fd, flags));
+                tokens.push(Box::new(move |flags| Woken::Channel(id, flags)));
+            }
+        }
+        for (id, child) in self.jobs.children() {
+            for fd in child.pipes().chain([child.pidfd()]) {
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                tokens.push(Box::new(move |_| Woken::Job(id)));
+            }
+        }
+        let timeout = self.next_deadline().map(|at| at.saturating_sub(self.now()));
+        // Rounded up by a millisecond, so that a deadline is past when it wakes us.
+        let timeout = timeout.map(|left| left + Duration::from_millis(1));
+        let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let woken = fds.iter().zip(&tokens).filter(|(fd, _)| !fd.revents().is_empty());
+        Ok(woken.map(|(fd, token)| token(fd.revents())).collect())
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let cluster = self.cluster.as_ref().and_then(Cluster::deadline);
+        cluster.into_iter().chain(self.next_alive).chain(self.jobs.deadline()).min()
+    }
+
+    fn signalled(&mut self) {
+        for asked in self.signals.read() {
+            match asked {
+                signals::Asked::Stop => self.stop(),
+                signals::Asked::Reload => {
+                    self.reload();
+                }
+                signals::Asked::Restart => self.restart_by_signal(),
+            }
+        }
+    }
+
+    fn client(&mut self, id: ClientId, flags: PollFlags) {
+        if flags.contains(PollFlags::OUT) {
+            self.control.write(id);
+        }
+        if !flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        for ask in self.control.read(id) {
+            match ask {
+                Ask::Status => {
+                    let status = self.status();
+                    self.control.say(id, &Reply::Status(Box::new(status)));
+                }
+                Ask::Restart(restart) => self.restart_by_client(id, &restart),
+                Ask::Reload => {
+                    let reloaded = self.reload();
+                    self.control.say(id, &Reply::Reloaded(reloaded));
+                }
+                Ask::Stop => {
+                    self.control.say(id, &Reply::Stopping);
+                    self.stop();
+                }
+            }
+        }
+    }
+
+    /// A worker wrote to its log, or died.
+    fn worker_stirred(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        // What it said before its death is heard before its death.
+        let (death, said) = match worker.child.reap() {
+            Some((death, said)) => (Some(death), said),
+            None => (None, worker.child.read()),
+        };
+        pass_on(&said);
+        let Some(death) = death else { return };
+        self.channel(id, PollFlags::IN);
+        self.workers.remove(&id);
+        let failure = Failure { text: format!("it {}", death.how), output: death.output };
+        self.tell(Event::Exited { worker: id, failure });
+    }
+
+    fn channel(&mut self, id: WorkerId, flags: PollFlags) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if flags.contains(PollFlags::OUT) {
+            worker.write();
+        }
+        for said in worker.read() {
+            let event = match said {
+                Ok(FromWorker::Ready { .. }) => Event::Ready { worker: id },
+                Ok(FromWorker::Refused { reason, .. }) => Event::Refused { worker: id, reason },
+                Ok(FromWorker::Draining { connections, .. }) => {
+                    if let Some(worker) = self.workers.get_mut(&id) {
+                        worker.connections = Some(connections);
+                    }
+                    continue;
+                }
+                Ok(_) => continue,
+                Err(gossip) => {
+                    warn!("worker {} {gossip}", id.0);
+                    continue;
+                }
+            };
+            self.tell(event);
+        }
+    }
+
+    fn job_stirred(&mut self, question: Question) {
+        let (said, answer) = self.jobs.stirred(question);
+        pass_on(&said);
+        match answer {
+            None => {}
+            Some(Answer::Inspected(Asker::Start, Ok(inspected))) => self.start_cluster(*inspected),
+            Some(Answer::Inspected(Asker::Start, Err(not_allowed))) => self.abandon(&not_allowed),
+            Some(Answer::Inspected(Asker::Roll(roll), found)) => {
+                self.candidate_inspected(roll, found.map(|inspected| *inspected));
+            }
+            Some(Answer::Prepared(roll, result)) => self.tell(Event::Prepared { roll, result }),
+        }
+    }
+
+    fn ask_own_build(&mut self) {
+        let now = self.now();
+        let Some(own) = self.generations.get(&GenerationId(1)) else { return };
+        if let Err(not_allowed) = self.jobs.start(own, &self.setting.config_path, now) {
+            self.abandon(&not_allowed);
+        }
+    }
+
+    /// The own build may run with this configuration: start the first workers.
+    fn start_cluster(&mut self, inspected: Inspected) {
+        let settings = inspected.checked.settings();
+        if let Some(own) = self.generations.get_mut(&GenerationId(1)) {
+            own.inspected = Some(inspected);
+            self.own = own.build();
+        }
+        let now = self.now();
+        // Only the order of a roll hangs on this number.
+        let dice = u64::from(std::process::id()) << 32 | u64::from(now.subsec_nanos());
+        let mut cluster = Cluster::new(settings, dice);
+        let actions = cluster.start(now);
+        self.cluster = Some(cluster);
+        self.carry_out(actions);
+    }
+
+    /// Nothing was started yet, and nothing will be.
+    fn abandon(&mut self, why: &NotAllowed) {
+        error!("could not start: {}", why.text);
+        self.jobs.cancel();
+        self.ended = Some(why.exit);
+    }
+
+    fn stop(&mut self) {
+        self.notify.stopping();
+        match &self.cluster {
+            Some(_) => {
+                info!("stopping: workers let their connections end");
+                self.tell(Event::Stop);
+            }
+            None => {
+                self.jobs.cancel();
+                self.ended = Some(ExitStatus::Done);
+            }
+        }
+    }
+
+    /// Tells the policy and does what it answers.
+    fn tell(&mut self, event: Event) {
+        let now = self.now();
+        let Some(cluster) = &mut self.cluster else { return };
+        let actions = cluster.on(event, now);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Inspect(roll) => self.inspect(roll),
+                Action::Prepare(roll) => self.prepare(roll),
+                Action::Cancel(_) => self.jobs.cancel(),
+                Action::Spawn { worker, generation } => self.spawn(worker, generation),
+                Action::Drain(worker) => {
+                    info!("worker {} is asked to leave", worker.0);
+                    if let Some(process) = self.workers.get_mut(&worker) {
+                        process.say(&ToWorker::Drain);
+                    }
+                }
+                Action::Kill(worker) => {
+                    if let Some(process) = self.workers.get(&worker) {
+                        process.child.kill();
+                    }
+                }
+                Action::Step(text) => self.step(text),
+                Action::Ended { roll, ending } => self.roll_ended(roll, &ending),
+                Action::Abandon(failure) => {
+                    error!("could not start: a worker failed: {}", failure.text);
+                    self.abandoned = true;
+                }
+                Action::Exit => {
+                    let exit = match self.abandoned {
+                        true => ExitStatus::Preflight,
+                        false => ExitStatus::Done,
+                    };
+                    info!("all workers are gone");
+                    self.ended = Some(exit);
+                }
+            }
+        }
+        self.forget_generations();
+    }
+
+    fn spawn(&mut self, worker: WorkerId, generation: GenerationId) {
+        let Some(build) = self.generations.get(&generation) else { return };
+        let path = &self.setting.config_path;
+        match WorkerProcess::start(worker, generation, build, &self.listening, path) {
+            Ok(process) => {
+                let pid = process.child.pid;
+                let build = build.build();
+                self.step(format!(
+                    "worker {} of {} is started as process {pid}",
+                    worker.0,
+                    build.short()
+                ));
+                self.workers.insert(worker, process);
+            }
+            Err(source) => {
+                let text = format!("it could not be started: {source}");
+                let failure = Failure { text, output: Vec::new() };
+                self.tell(Event::Exited { worker, failure });
+            }
+        }
+    }
+
+    fn forget_generations(&mut self) {
+        if let Some(cluster) = &self.cluster {
+            self.generations.retain(|id, _| cluster.needs(*id));
+        }
+    }
+
+    /// Ready and the sentence, for systemd and the log.
+    fn announce(&mut self) {
+        let sentence = self.sentence();
+        self.notify.status(&sentence);
+        let up = self.cluster.as_ref().is_some_and(|cluster| !cluster.is_starting());
+        if up && !self.announced_ready {
+            self.announced_ready = true;
+            self.notify.ready();
+            info!("ready after {} ms: {sentence}", self.now().as_millis());
+        }
+    }
+}
+
+/// Lines of a child, into our own log as they are: they name the child themselves.
+fn pass_on(lines: &[String]) {
+    use std::io::Write;
+    let mut log = std::io::stderr().lock();
+    for line in lines {
+        // A log that cannot be written is no reason to stop serving.
+        let _ = writeln!(log, "{line}");
+    }
+}

@@ -1,0 +1,101 @@
+//! A build and the configuration it was validated with, pinned.
+//!
+//! The build is an open descriptor, so it can be started again when its file is gone. The
+//! configuration is its text: a respawn never reads the file again, so a typo, or a key of the next
+//! release, cannot take a running generation down.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use pump_control::control;
+use pump_release::ReleaseInfo;
+use sha2::{Digest, Sha256};
+
+use super::cluster::{Key, Settings};
+
+/// What workers are started from.
+pub(crate) struct Generation {
+    program: File,
+    /// Where the build was found. The file may be gone since.
+    pub(crate) path: PathBuf,
+    pub(crate) config: String,
+    /// What the build says of itself and of the configuration, once it was asked.
+    pub(crate) inspected: Option<Inspected>,
+}
+
+/// What `release-info` and `check` of a build said.
+#[derive(Clone, Debug)]
+pub(crate) struct Inspected {
+    pub(crate) info: ReleaseInfo,
+    pub(crate) checked: Checked,
+}
+
+/// What `pumpd check` prints: the configuration as that build understands it. Fields may be added;
+/// those that are here stay.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Checked {
+    pub(crate) domain: String,
+    pub(crate) public_url: String,
+    pub(crate) site_name: String,
+    pub(crate) listen: Vec<String>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
+    pub(crate) workers: usize,
+    pub(crate) ready_seconds: u64,
+    pub(crate) drain_seconds: u64,
+}
+
+impl Generation {
+    /// Pins the build at `path`.
+    pub(crate) fn open(path: &Path, config: String) -> io::Result<Self> {
+        let path = std::fs::canonicalize(path)?;
+        let program = File::open(&path)?;
+        if !program.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
+        }
+        Ok(Self { program, path, config, inspected: None })
+    }
+
+    /// Pins the build that is running here. `path` is what it was started by.
+    pub(crate) fn own(path: &Path, config: String) -> io::Result<Self> {
+        let program = File::open("/proc/self/exe")?;
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        Ok(Self { program, path, config, inspected: None })
+    }
+
+    pub(crate) fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    /// What tells it from others.
+    pub(crate) fn key(&self) -> Key {
+        let build = self.inspected.as_ref().map(|found| found.info.build.to_string());
+        let digest = Sha256::digest(self.config.as_bytes());
+        let config = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Key { build: build.unwrap_or_default(), config }
+    }
+
+    /// For messages.
+    pub(crate) fn build(&self) -> control::Build {
+        let mut build = control::Build { path: self.path.clone(), ..Default::default() };
+        if let Some(found) = &self.inspected {
+            build.version = found.info.version.to_string();
+            build.build = found.info.build.to_string();
+        }
+        build
+    }
+}
+
+impl Checked {
+    pub(crate) fn settings(&self) -> Settings {
+        let seconds = std::time::Duration::from_secs;
+        Settings {
+            // What another build says is bounded here too: it is multiplied later.
+            workers: self.workers.clamp(1, 1024),
+            ready_within: seconds(self.ready_seconds.clamp(1, 3600)),
+            drain_within: seconds(self.drain_seconds.clamp(1, 3600)),
+        }
+    }
+}

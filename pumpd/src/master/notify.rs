@@ -1,0 +1,106 @@
+//! What systemd is told: `sd_notify(3)`, without a library.
+//!
+//! Outside systemd every call does nothing. A message that cannot be sent is lost: systemd's own
+//! time-outs decide then, and the cluster serves on.
+
+use std::ffi::OsStr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The way to systemd.
+pub(crate) struct Notify {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// How often systemd wants to hear of us, halved, so that one late message does no harm.
+    pub(crate) watchdog: Option<Duration>,
+    status: String,
+}
+
+impl Notify {
+    /// From `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
+    pub(crate) fn from_environment(get: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
+        let socket = get("NOTIFY_SOCKET").and_then(|path| {
+            let address = address(&path)?;
+            Some((UnixDatagram::unbound().ok()?, address))
+        });
+        let number = |name| get(name)?.to_str()?.parse::<u64>().ok();
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC")
+            .filter(|_| ours && socket.is_some())
+            .map(|microseconds| Duration::from_micros(microseconds / 2));
+        Self { socket, watchdog, status: String::new() }
+    }
+
+    pub(crate) fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// A roll has begun; [`Self::ready`] ends it.
+    pub(crate) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let microseconds = now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+    }
+
+    pub(crate) fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    pub(crate) fn alive(&self) {
+        self.send("WATCHDOG=1");
+    }
+
+    /// The sentence that `systemctl status` shows; sent when it has changed.
+    pub(crate) fn status(&mut self, sentence: &str) {
+        if self.status != sentence {
+            sentence.clone_into(&mut self.status);
+            self.send(&format!("STATUS={sentence}"));
+        }
+    }
+
+    fn send(&self, message: &str) {
+        if let Some((socket, address)) = &self.socket {
+            // Nothing better to do with a failure: see the head of this file.
+            let _ = socket.send_to_addr(message.as_bytes(), address);
+        }
+    }
+}
+
+fn address(path: &OsStr) -> Option<SocketAddr> {
+    match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok(),
+        [b'/', ..] => SocketAddr::from_pathname(path).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_hears_each_sentence_once() {
+        let name = format!("pumpd-notify-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+        let systemd = UnixDatagram::bind_addr(&address).expect("nobody else has this name");
+        let mut notify = Notify::from_environment(|variable| match variable {
+            "NOTIFY_SOCKET" => Some(format!("@{name}").into()),
+            "WATCHDOG_USEC" => Some("4000000".into()),
+            _ => None,
+        });
+        assert_eq!(notify.watchdog, Some(Duration::from_secs(2)));
+        notify.status("2 workers on 0.1.0, ready");
+        notify.status("2 workers on 0.1.0, ready");
+        notify.ready();
+        let heard = |want: &str| {
+            let mut buffer = [0; 200];
+            let length = systemd.recv(&mut buffer).expect("a datagram is there");
+            assert_eq!(String::from_utf8_lossy(&buffer[..length]), want);
+        };
+        heard("STATUS=2 workers on 0.1.0, ready");
+        heard("READY=1");
+    }
+}

@@ -1,0 +1,93 @@
+//! Endings and refusals in words, with the code that `pump` exits with.
+
+use pump_control::ExitStatus;
+use pump_control::control::Outcome;
+
+use super::cluster::{Ending, Failure, Latch, Refusal};
+
+/// Why a request was not accepted.
+pub(crate) fn refused(refusal: &Refusal, latch: Option<&Latch>) -> Outcome {
+    let (exit, text, hint) = match refusal {
+        Refusal::Starting => (
+            ExitStatus::Temporary,
+            "the workers have not all been ready yet".to_owned(),
+            Some("try again when `pump status` says that it is running"),
+        ),
+        Refusal::Stopping => {
+            (ExitStatus::Temporary, "the service is stopping".to_owned(), Some("`pump start`"))
+        }
+        Refusal::InProgress(roll) => (
+            ExitStatus::RollInProgress,
+            format!("roll {} is in progress", roll.0),
+            Some("`pump status` shows how far it is"),
+        ),
+        Refusal::OneWorker => (
+            ExitStatus::OneWorker,
+            "there is one worker only, so a roll that fails has nothing to fall back on".to_owned(),
+            Some("`pump restart --one-worker` rolls all the same; `workers = 2` is safer"),
+        ),
+        Refusal::Latched => {
+            let why = latch.map_or("", |latch| &latch.failure.text);
+            (
+                ExitStatus::Latched,
+                format!("the last roll failed, and a signal cannot name another build: {why}"),
+                Some("`pump status` shows why; then `pump upgrade` or `pump restart`"),
+            )
+        }
+    };
+    Outcome { exit, text, hint: hint.map(str::to_owned), output: Vec::new() }
+}
+
+/// How an accepted request ended.
+pub(crate) fn ended(ending: &Ending) -> Outcome {
+    let failed = |exit, what: &str, failure: &Failure, hint: &str| Outcome {
+        exit,
+        text: format!("{what}: {}", failure.text),
+        hint: Some(hint.to_owned()),
+        output: failure.output.clone(),
+    };
+    match ending {
+        Ending::Done => Outcome {
+            exit: ExitStatus::Done,
+            text: "every worker is of the new generation".to_owned(),
+            hint: None,
+            output: Vec::new(),
+        },
+        Ending::NotAllowed(not_allowed) => Outcome {
+            exit: not_allowed.exit,
+            text: format!("no worker was touched: {}", not_allowed.text),
+            hint: not_allowed.hint.clone(),
+            output: Vec::new(),
+        },
+        Ending::NotPrepared(failure) => failed(
+            ExitStatus::Preflight,
+            "no worker was touched, the candidate could not prepare the database",
+            failure,
+            "`pump status` shows the running build",
+        ),
+        Ending::Failed(failure) => failed(
+            ExitStatus::RollFailed,
+            "the new build failed and the old one serves",
+            failure,
+            "`pump status` shows its last words",
+        ),
+        Ending::RolledBack(failure) => failed(
+            ExitStatus::RolledBack,
+            "the new build failed and every worker is of the old one again",
+            failure,
+            "`pump status` shows its last words",
+        ),
+        Ending::RollbackFailed(failure) => failed(
+            ExitStatus::RollbackFailed,
+            "the new build failed and not all workers of the old one are back yet",
+            failure,
+            "`pump status`; they are tried again without end",
+        ),
+        Ending::Stopped => Outcome {
+            exit: ExitStatus::RollFailed,
+            text: "the service was stopped before the roll had ended".to_owned(),
+            hint: Some("`pump start`".to_owned()),
+            output: Vec::new(),
+        },
+    }
+}

@@ -1,0 +1,226 @@
+//! Requests to roll: who asked, what they are told, and what is compared before the policy goes on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use pump_control::ExitStatus;
+use pump_control::control::{Outcome, Reloaded, Reply, Restart};
+use pump_release::may_run_beside;
+use tracing::{error, info, warn};
+
+use super::Master;
+use super::cluster::{
+    Action, Asked, Ending, Event, Failure, Found, GenerationId, NotAllowed, Refusal, RollId,
+};
+use super::control::ClientId;
+use super::generation::{Generation, Inspected};
+use super::outcome;
+use crate::config::Config;
+
+/// What the loop remembers of rolls.
+#[derive(Default)]
+pub(crate) struct Rolls {
+    /// Clients that wait for the roll under way.
+    waiting: BTreeSet<ClientId>,
+    pub(crate) last: Option<Outcome>,
+}
+
+impl Master {
+    pub(super) fn restart_by_signal(&mut self) {
+        info!("SIGUSR2: a rolling restart is asked for");
+        let asked = Asked { by_signal: true, one_worker: false };
+        match self.begin_roll(asked, None) {
+            Err(refused) => warn!("a rolling restart is refused: {}", refused.text),
+            Ok((_, actions)) => self.carry_out(actions),
+        }
+    }
+
+    pub(super) fn restart_by_client(&mut self, client: ClientId, restart: &Restart) {
+        let asked = Asked { by_signal: false, one_worker: restart.one_worker };
+        match self.begin_roll(asked, restart.candidate.as_deref()) {
+            Err(refused) => {
+                warn!("a rolling restart is refused: {}", refused.text);
+                self.control.say(client, &Reply::Refused(refused));
+            }
+            Ok((roll, actions)) => {
+                self.control.say(client, &Reply::Accepted { roll: roll.0 });
+                if restart.wait {
+                    self.rolls.waiting.insert(client);
+                }
+                self.carry_out(actions);
+            }
+        }
+    }
+
+    /// Pins the candidate and asks the policy. Nothing has changed when this is refused.
+    fn begin_roll(
+        &mut self,
+        asked: Asked,
+        candidate: Option<&Path>,
+    ) -> Result<(RollId, Vec<Action>), Outcome> {
+        let now = self.now();
+        let Some(cluster) = &mut self.cluster else {
+            return Err(outcome::refused(&Refusal::Starting, None));
+        };
+        // The policy is asked on a copy first: a file is opened only if there may be a roll at all.
+        if let Err(refusal) = cluster.clone().ask(asked, now) {
+            return Err(outcome::refused(&refusal, cluster.latch()));
+        }
+        let generation =
+            pin(candidate.unwrap_or(&self.setting.program), &self.setting.config_path)?;
+        match cluster.ask(asked, now) {
+            Err(refusal) => Err(outcome::refused(&refusal, cluster.latch())),
+            Ok((roll, id, actions)) => {
+                let path = generation.path.display();
+                info!("roll {} onto `{path}` begins", roll.0);
+                self.generations.insert(id, generation);
+                self.notify.reloading();
+                Ok((roll, actions))
+            }
+        }
+    }
+
+    pub(super) fn inspect(&mut self, roll: RollId) {
+        let Some(candidate) = self.candidate().and_then(|id| self.generations.get(&id)) else {
+            return;
+        };
+        let begun = self.jobs.inspect(roll, candidate, &self.setting.config_path);
+        if let Err(not_allowed) = begun {
+            self.tell(Event::Inspected { roll, found: Err(not_allowed) });
+        }
+    }
+
+    pub(super) fn prepare(&mut self, roll: RollId) {
+        let Some(candidate) = self.candidate().and_then(|id| self.generations.get(&id)) else {
+            return;
+        };
+        let begun = self.jobs.prepare(roll, candidate, &self.setting.config_path);
+        if let Err(not_allowed) = begun {
+            let failure = Failure { text: not_allowed.text, output: Vec::new() };
+            self.tell(Event::Prepared { roll, result: Err(failure) });
+        }
+    }
+
+    /// Rule 7: the magic of the candidate is compared with the running master's.
+    pub(super) fn candidate_inspected(
+        &mut self,
+        roll: RollId,
+        answer: Result<Inspected, NotAllowed>,
+    ) {
+        let found = answer.and_then(|inspected| {
+            let own = crate::release_info::ours();
+            may_run_beside(own, &inspected.info).map_err(|incompatible| NotAllowed {
+                exit: ExitStatus::OtherMagic,
+                text: incompatible.to_string(),
+                hint: Some(
+                    "`pump upgrade` can restart the service instead, in which connections \
+                            wait"
+                        .to_owned(),
+                ),
+            })?;
+            let running = inspected.info.unit.cmp(&own.unit);
+            if running.is_gt() {
+                let text = format!(
+                    "the candidate needs unit {}, and this service was started with unit {}",
+                    inspected.info.unit, own.unit
+                );
+                let hint = Some("restart the service once with the new unit".to_owned());
+                return Err(NotAllowed { exit: ExitStatus::OtherMagic, text, hint });
+            }
+            Ok(inspected)
+        });
+        let candidate = self.candidate();
+        let found = found.map(|inspected| {
+            let settings = inspected.checked.settings();
+            let generation = candidate.and_then(|id| self.generations.get_mut(&id));
+            let key = generation.map_or_else(Default::default, |generation| {
+                generation.inspected = Some(inspected);
+                generation.key()
+            });
+            Found { key, settings }
+        });
+        self.tell(Event::Inspected { roll, found });
+    }
+
+    /// A line for the log, and for who waits for the roll under way.
+    pub(super) fn step(&mut self, text: String) {
+        info!("{text}");
+        let Some(roll) = self.cluster.as_ref().and_then(|cluster| cluster.roll()) else { return };
+        let reply = Reply::Step { roll: roll.id.0, text };
+        for client in &self.rolls.waiting {
+            self.control.say(*client, &reply);
+        }
+    }
+
+    pub(super) fn roll_ended(&mut self, roll: RollId, ending: &Ending) {
+        let outcome = outcome::ended(ending);
+        match outcome.exit {
+            ExitStatus::Done => info!("roll {}: {}", roll.0, outcome.text),
+            _ => error!("roll {}: {}", roll.0, outcome.text),
+        }
+        let reply = Reply::Ended { roll: roll.0, outcome: outcome.clone() };
+        for client in std::mem::take(&mut self.rolls.waiting) {
+            self.control.say(client, &reply);
+        }
+        self.rolls.last = Some(outcome);
+        self.notify.ready();
+    }
+
+    /// Reads the configuration again and says what changed. It takes effect with the next roll.
+    pub(super) fn reload(&self) -> Reloaded {
+        let pinned = self.cluster.as_ref().map_or(GenerationId(1), |cluster| cluster.pinned());
+        let running = self.generations.get(&pinned).map(|generation| generation.config.as_str());
+        let path = &self.setting.config_path;
+        let running = running.and_then(|text| Config::parse(text, path).ok());
+        let reloaded = match (Config::read(path), running) {
+            (Err(error), _) => {
+                let text = format!("{:#}", anyhow::Error::new(error));
+                error!("the configuration is wrong, and the running one stays: {text}");
+                Reloaded { error: Some(text), ..Reloaded::default() }
+            }
+            (Ok((new, _)), Some(running)) => {
+                let (needs_roll, mut needs_restart) = running.changes(&new);
+                // The sockets are the master's, whatever later generations were configured with.
+                needs_restart.retain(|key| key != "listen");
+                if self.config.listen != new.listen {
+                    needs_restart.push("listen".to_owned());
+                }
+                Reloaded { needs_roll, needs_restart, error: None }
+            }
+            (Ok(_), None) => Reloaded::default(),
+        };
+        match (&reloaded.needs_roll[..], &reloaded.needs_restart[..]) {
+            ([], []) if reloaded.error.is_none() => info!("the configuration is as it was"),
+            (roll, restart) => {
+                for key in roll {
+                    info!("`{key}` changed: `pump restart` makes it take effect");
+                }
+                for key in restart {
+                    warn!("`{key}` changed: `pump stop` and `pump start` make it take effect");
+                }
+            }
+        }
+        reloaded
+    }
+
+    fn candidate(&self) -> Option<GenerationId> {
+        Some(self.cluster.as_ref()?.roll()?.generation)
+    }
+}
+
+/// Opens the candidate and reads the configuration it would be started with.
+fn pin(path: &Path, config_path: &Path) -> Result<Generation, Outcome> {
+    // It is the candidate that judges the text: a key of the next release is none of our business.
+    let text = Config::text(config_path).map_err(|error| Outcome {
+        exit: ExitStatus::Configuration,
+        text: format!("{:#}", anyhow::Error::new(error)),
+        hint: None,
+        output: Vec::new(),
+    })?;
+    Generation::open(path, text).map_err(|source| Outcome {
+        exit: ExitStatus::Preflight,
+        text: format!("could not open the candidate `{}`: {source}", path.display()),
+        hint: None,
+        output: Vec::new(),
+    })
+}

@@ -1,0 +1,144 @@
+//! What the master says of the cluster, to `pump` and to systemd.
+
+use pump_control::control::{Latch, Phase, Roll, Status, Worker, WorkerState};
+
+use super::Master;
+use super::cluster::{self, GenerationId, Stage, State};
+
+impl Master {
+    pub(super) fn status(&self) -> Status {
+        let pinned = self.pinned();
+        let build = |id: GenerationId| {
+            self.generations.get(&id).map(|generation| generation.build()).unwrap_or_default()
+        };
+        let master = self.own.clone();
+        let workers_build = build(pinned);
+        let mut notes = self.notes.clone();
+        if master.build != workers_build.build {
+            notes.push(format!(
+                "the master still runs {}, the workers {}; it is replaced when the service is next \
+                 restarted",
+                master.short(),
+                workers_build.short()
+            ));
+        }
+        let cluster = self.cluster.as_ref();
+        Status {
+            pid: std::process::id(),
+            sentence: self.sentence(),
+            phase: self.phase(),
+            master,
+            workers_build,
+            generation: pinned.0,
+            wanted: cluster.map_or(0, |cluster| cluster.settings().workers as u32),
+            workers: self.worker_list(),
+            public_url: self.public_url(pinned),
+            listen: self.listening.iter().map(|one| one.address.to_string()).collect(),
+            config: self.setting.config_path.clone(),
+            up_seconds: self.now().as_secs(),
+            roll: cluster.and_then(|cluster| cluster.roll()).map(|roll| Roll {
+                roll: roll.id.0,
+                sentence: stage(&roll.stage).to_owned(),
+                candidate: build(roll.generation),
+            }),
+            last_roll: self.rolls.last.clone(),
+            latch: cluster.and_then(|cluster| cluster.latch()).map(|latch| Latch {
+                build: build(latch.generation),
+                reason: latch.failure.text.clone(),
+                output: latch.failure.output.clone(),
+            }),
+            notes,
+        }
+    }
+
+    /// One sentence that reads alone: "2 workers on 0.1.0, ready".
+    pub(super) fn sentence(&self) -> String {
+        let Some(cluster) = &self.cluster else {
+            return "starting: the database and the configuration are checked".to_owned();
+        };
+        let ready = cluster.workers().values().filter(|worker| worker.is_ready()).count();
+        let wanted = cluster.settings().workers;
+        let version = self.generations.get(&cluster.pinned()).map(|one| one.build().version);
+        let version = version.unwrap_or_default();
+        let workers = |count: usize| match count {
+            1 => "1 worker".to_owned(),
+            count => format!("{count} workers"),
+        };
+        if cluster.is_stopping() {
+            return format!("stopping: {} left", workers(cluster.workers().len()));
+        }
+        if cluster.is_starting() {
+            return format!("starting: {ready} of {} on {version} ready", workers(wanted));
+        }
+        if let Some(roll) = cluster.roll() {
+            let candidate = self.generations.get(&roll.generation).map(|one| one.build());
+            let to = candidate.map(|build| build.version).unwrap_or_default();
+            let to = if to.is_empty() { "a candidate".to_owned() } else { to };
+            return format!("{} ready, rolling onto {to}: {}", workers(ready), stage(&roll.stage));
+        }
+        let latched = match cluster.latch() {
+            Some(_) => "; the last roll failed, see `pump status`",
+            None => "",
+        };
+        match ready < wanted {
+            false => format!("{} on {version}, ready{latched}", workers(ready)),
+            true => format!("{ready} of {} on {version} ready{latched}", workers(wanted)),
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.cluster {
+            None => Phase::Starting,
+            Some(cluster) if cluster.is_stopping() => Phase::Stopping,
+            Some(cluster) if cluster.is_starting() => Phase::Starting,
+            Some(cluster) if cluster.roll().is_some() => Phase::Rolling,
+            Some(_) => Phase::Running,
+        }
+    }
+
+    fn pinned(&self) -> GenerationId {
+        self.cluster.as_ref().map_or(GenerationId(1), |cluster| cluster.pinned())
+    }
+
+    fn public_url(&self, pinned: GenerationId) -> String {
+        let generation = self.generations.get(&pinned);
+        let inspected = generation.and_then(|generation| generation.inspected.as_ref());
+        match inspected {
+            Some(found) => found.checked.public_url.clone(),
+            None => self.config.public_url(),
+        }
+    }
+
+    fn worker_list(&self) -> Vec<Worker> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let describe = |(id, worker): (&cluster::WorkerId, &cluster::Worker)| {
+            let process = self.workers.get(id);
+            let generation = self.generations.get(&worker.generation);
+            Worker {
+                worker: id.0,
+                pid: process.map_or(0, |process| process.child.pid),
+                generation: worker.generation.0,
+                build: generation.map(|generation| generation.build()).unwrap_or_default(),
+                state: match worker.state {
+                    State::Starting { .. } => WorkerState::Starting,
+                    State::Ready { .. } => WorkerState::Ready,
+                    State::Draining { .. } => WorkerState::Draining,
+                    State::Killed { .. } => WorkerState::Killed,
+                    State::Stuck => WorkerState::Stuck,
+                },
+                connections: process.and_then(|process| process.connections),
+            }
+        };
+        cluster.workers().iter().map(describe).collect()
+    }
+}
+
+fn stage(stage: &Stage) -> &'static str {
+    match stage {
+        Stage::Inspecting => "the candidate is asked what it is",
+        Stage::Preparing => "the candidate prepares the database",
+        Stage::Surging => "new workers come up and old ones are asked to leave",
+        Stage::Settling => "all new workers are ready, old ones finish what they began",
+        Stage::RollingBack(_) => "the candidate failed, old workers are brought back",
+    }
+}

@@ -1,0 +1,155 @@
+//! A worker process, as the loop holds it: the child and its channel.
+
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use pump_control::channel::{FromWorker, Listener, Start, ToWorker};
+use pump_control::constants::MAX_CHANNEL_LINE;
+use pump_control::{Line, Lines, encode};
+
+use super::child::{Birth, Child, number};
+use super::cluster::{GenerationId, WorkerId};
+use super::generation::Generation;
+use super::listen::Listening;
+
+/// A worker and the way to speak with it.
+pub(crate) struct WorkerProcess {
+    pub(crate) child: Child,
+    pub(crate) generation: GenerationId,
+    /// What it last said of its connections, while draining.
+    pub(crate) connections: Option<u64>,
+    channel: Option<UnixStream>,
+    lines: Lines,
+    out: Vec<u8>,
+}
+
+impl WorkerProcess {
+    /// Execs a worker of `generation` and tells it what it is.
+    pub(crate) fn start(
+        id: WorkerId,
+        generation_id: GenerationId,
+        generation: &Generation,
+        listening: &[Listening],
+        config_path: &std::path::Path,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut descriptors = vec![theirs.as_fd()];
+        descriptors.extend(listening.iter().map(|listening| listening.socket.as_fd()));
+        let channel = number(theirs.as_fd()).to_string();
+        let child = Child::start(&Birth {
+            program: generation.program(),
+            args: &[OsStr::new("worker"), OsStr::new("--channel"), OsStr::new(&channel)],
+            descriptors: &descriptors,
+            stdin: None,
+            answers: false,
+        })?;
+        let start = Start {
+            generation: generation_id.0,
+            worker: id.0,
+            build: generation.build().build,
+            config_path: config_path.to_owned(),
+            config: generation.config.clone(),
+            listeners: listening
+                .iter()
+                .map(|listening| Listener {
+                    fd: number(listening.socket.as_fd()),
+                    address: listening.address.to_string(),
+                })
+                .collect(),
+        };
+        let mut worker = Self {
+            child,
+            generation: generation_id,
+            connections: None,
+            channel: Some(ours),
+            lines: Lines::new(MAX_CHANNEL_LINE),
+            out: Vec::new(),
+        };
+        worker.say(&ToWorker::Start(start));
+        Ok(worker)
+    }
+
+    /// The channel, and whether something waits to be written.
+    pub(crate) fn channel(&self) -> Option<(BorrowedFd<'_>, bool)> {
+        self.channel.as_ref().map(|channel| (channel.as_fd(), !self.out.is_empty()))
+    }
+
+    pub(crate) fn say(&mut self, message: &ToWorker) {
+        // A worker is told two things in its life, so what waits is bounded by them.
+        self.out.extend(encode(message));
+        self.write();
+    }
+
+    pub(crate) fn write(&mut self) {
+        let Some(channel) = &mut self.channel else { return };
+        while !self.out.is_empty() {
+            match channel.write(&self.out) {
+                Ok(length) => drop(self.out.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It is dying; its pidfd will say so.
+                Err(_) => self.out.clear(),
+            }
+        }
+    }
+
+    /// What the worker says: gossip, believed no further than it can be checked. A message that is
+    /// not known, or of another generation, is returned as a line for the log.
+    pub(crate) fn read(&mut self) -> Vec<Result<FromWorker, String>> {
+        let Some(channel) = &mut self.channel else { return Vec::new() };
+        let mut buffer = [0; 4096];
+        let length = match channel.read(&mut buffer) {
+            Ok(0) => {
+                self.channel = None;
+                return Vec::new();
+            }
+            Ok(length) => length,
+            Err(_) => return Vec::new(),
+        };
+        let lines = self.lines.push(&buffer[..length]);
+        lines.into_iter().map(|line| understand(line, self.generation)).collect()
+    }
+}
+
+fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, String> {
+    let Line::Whole(bytes) = line else {
+        return Err("said a line that is too long, ignoring it".to_owned());
+    };
+    let said: FromWorker = serde_json::from_slice(&bytes)
+        .map_err(|error| format!("said something that this build does not know: {error}"))?;
+    let of = match &said {
+        FromWorker::Ready { generation }
+        | FromWorker::Refused { generation, .. }
+        | FromWorker::Draining { generation, .. } => *generation,
+        _ => generation.0,
+    };
+    if of != generation.0 {
+        return Err(format!("speaks for generation {of} and is of {}, ignoring it", generation.0));
+    }
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, known: bool) {
+        let got = understand(Line::Whole(line.into()), GenerationId(3));
+        assert_eq!(got.is_ok(), known, "{line}: {got:?}");
+    }
+
+    /// Bug e of the implementation of 2017: a message of another shape ended the master.
+    #[test]
+    fn e_a_message_that_is_not_known_is_dropped() {
+        check(r#"{"say":"ready","generation":3}"#, true);
+        check(r#"{"say":"ready","generation":3,"later":[1]}"#, true);
+        check(r#"{"say":"ready","generation":2}"#, false);
+        check(r#"{"say":"follow","generation":3}"#, false);
+        check(r#"{"cmd":"update"}"#, false);
+        check("\u{0}\u{1}", false);
+        check("", false);
+    }
+}
