@@ -37,6 +37,7 @@ proptest! {
         let (mut seen, mut page) = (Vec::new(), Some(Page::first().of(size)));
         let mut events = events.into_iter();
         while let Some(asked) = page {
+            prop_assert!(seen.len() < 100, "no end: {seen:?}");
             let home = world.store.home(bob.id, asked).expect("a home feed");
             prop_assert!(home.items.len() <= size);
             seen.extend(home.items.iter().map(|note| note.id));
@@ -76,6 +77,7 @@ fn every_listing_goes_on_to_its_end() {
         (|$page:ident| $listing:expr) => {{
             let (mut sizes, mut next) = (Vec::new(), Some(Page::first().of(2)));
             while let Some($page) = next {
+                assert!(sizes.len() < 20, "no end: {sizes:?}");
                 let listing = $listing.expect("a page");
                 sizes.push(listing.items.len());
                 next = listing.next.map(|id| Page::before(id).of(2));
