@@ -156,11 +156,9 @@ fn settle(path: &Path, entry: Entry, layout: &Layout) -> anyhow::Result<()> {
             .with_context(|| format!("could not give `{}` to {user}:{group}", path.display()))?;
     }
     // After the owner: chown may clear bits.
-    if let Some(mode) = entry.mode {
-        fs::set_permissions(path, Permissions::from_mode(mode))
-            .with_context(|| format!("could not set the mode of `{}`", path.display()))?;
-    }
-    Ok(())
+    let mode = entry.mode.unwrap_or(0o644);
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .with_context(|| format!("could not set the mode of `{}`", path.display()))
 }
 
 /// Replaces a file as a whole. `finish` sets its mode and owner before anybody can see it.

@@ -92,7 +92,6 @@ pub(crate) fn find(
 ///
 /// # Errors
 /// When it cannot be read or is no root.
-#[allow(dead_code, reason = "for `pump install --trust-root`")]
 pub(crate) fn read_root(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = read(path)?;
     parse(&bytes, &Origin::Flag(path.to_owned()))?;

@@ -8,6 +8,7 @@ mod answers;
 mod probe;
 mod program;
 mod steps;
+mod upgrades;
 
 use std::path::PathBuf;
 
@@ -52,6 +53,9 @@ pub(crate) struct InstallArgs {
     /// Where releases come from, for `pump upgrade`.
     #[arg(long, value_name = "URL|DIR")]
     source: Option<String>,
+    /// The publisher's `root.json`, which upgrades are checked against, if none is compiled in.
+    #[arg(long, value_name = "FILE")]
+    trust_root: Option<PathBuf>,
     /// The release to install, if not the one that this `pump` belongs to.
     #[arg(long, value_name = "BUNDLE|FOLDER")]
     from: Option<PathBuf>,
@@ -99,7 +103,9 @@ fn again(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended 
     release.refuse_other_than_current(layout)?;
     let checked = Daemon::at(release.pumpd()).check(&layout.config())?;
     refuse_contradiction(args, &checked, context)?;
-    let changes = steps::again(&checked, release, context)?;
+    upgrades::refuse_contradiction(args.source.as_deref(), args.trust_root.as_deref(), context)?;
+    let timer = args.auto_upgrade.map(|answer| answer == YesNo::Yes);
+    let changes = steps::again(&checked, timer, release, context)?;
     if args.account.is_some() {
         context.report.warn(
             "the first account was made by the first installation; \

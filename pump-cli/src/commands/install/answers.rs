@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use dialoguer::{Confirm, Input};
 use pump_control::ExitStatus;
 
-use super::{InstallArgs, YesNo};
+use super::{InstallArgs, YesNo, upgrades};
 use crate::address::Address;
 use crate::commands::account;
 use crate::context::Context;
@@ -38,6 +38,8 @@ pub(super) struct Answers {
     pub(super) auto_upgrade: bool,
     /// Where releases come from.
     pub(super) source: Option<String>,
+    /// The root of trust to record.
+    pub(super) trust_root: Option<PathBuf>,
 }
 
 impl Answers {
@@ -73,17 +75,16 @@ impl Answers {
             account,
             password,
             auto_upgrade,
-            source: args.source.clone(),
+            source: args.source.as_deref().map(upgrades::whole_source).transpose()?,
+            trust_root: args.trust_root.clone(),
         })
     }
 
-    /// The command that gives these answers without being asked.
-    pub(super) fn command(&self, args_from: Option<&Path>, context: &Context<'_>) -> String {
+    /// The command that gives these answers without being asked, for the release `from` there.
+    pub(super) fn command(&self, from: &Path, context: &Context<'_>) -> String {
         let mut words = vec![crate::service::command(context), "install".into()];
         let mut flag = |name: &str, value: &str| words.push(format!("{name} {}", quoted(value)));
-        if let Some(from) = args_from {
-            flag("--from", &from.to_string_lossy());
-        }
+        flag("--from", &from.to_string_lossy());
         flag("--domain", &self.domain);
         for address in &self.listen {
             flag("--listen", &address.to_string());
@@ -98,6 +99,9 @@ impl Answers {
         }
         if let Some(source) = &self.source {
             flag("--source", source);
+        }
+        if let Some(root) = &self.trust_root {
+            flag("--trust-root", &root.to_string_lossy());
         }
         flag("--auto-upgrade", if self.auto_upgrade { "yes" } else { "no" });
         words.push("--yes".into());

@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use pump_control::Layout;
+use jiff::Timestamp;
+use pump_control::{ExitStatus, Layout};
 use serde_json::json;
 
 use super::answers::Answers;
 use super::program::Release;
+use super::upgrades;
 use crate::address::Address;
 use crate::context::Context;
 use crate::daemon::{Checked, Daemon, Identity};
+use crate::journal::{self, Journal};
 use crate::manifest::{self, Entry};
 use crate::report::Failure;
 use crate::systemd::{self, systemctl};
@@ -51,17 +54,18 @@ pub(super) fn first(
     }
 }
 
-/// Brings an installation to what its configuration says. Returns what was changed, as sentences.
+/// Brings an installation to what its configuration says, and the timer to what was asked. Returns what was changed, as sentences.
 ///
 /// # Errors
 /// The failing step's, with what could not be taken back.
 pub(super) fn again(
     checked: &Checked,
+    timer: Option<bool>,
     release: &Release,
     context: &Context<'_>,
 ) -> Result<Vec<String>, Failure> {
     let mut transaction = Transaction::default();
-    match mend(checked, release, context, &mut transaction) {
+    match mend(checked, timer, release, context, &mut transaction) {
         Ok(changes) => {
             transaction.keep();
             Ok(changes)
@@ -91,6 +95,7 @@ fn all(
     transaction: &mut Transaction,
 ) -> Result<Made, Failure> {
     let layout = &context.layout;
+    let begun = Timestamp::now();
     context.report.say(format_args!("installing {}", release.name()));
     users(context)?;
     program(release, layout, transaction)?;
@@ -100,10 +105,7 @@ fn all(
         layout,
         &configuration(answers, layout),
     )?;
-    let upgrade = manifest::entry("/etc/pump/upgrade.toml");
-    if !upgrade.at(layout).exists() {
-        transaction.file(upgrade, layout, &upgrade_configuration(answers.source.as_deref()))?;
-    }
+    upgrades::write(answers.source.as_deref(), answers.trust_root.as_deref(), layout, transaction)?;
     let old_database = data_folders(&checked.data_dir, layout, transaction)?;
     let identity = Identity::of_data(layout);
     let daemon = Daemon::current(layout);
@@ -111,7 +113,10 @@ fn all(
     let password = account(answers, &daemon, identity, old_database, context)?;
     if !layout.is_private() {
         unit_files(checked, context, transaction)?;
-        enable(answers.auto_upgrade, transaction)?;
+        enable(transaction)?;
+        if answers.auto_upgrade {
+            enable_timer(transaction)?;
+        }
         transaction.note("started the service", || {
             systemctl(&["stop", SERVING[0], SERVING[1]])?;
             // A failed start would otherwise be remembered, and count against the next one.
@@ -120,6 +125,7 @@ fn all(
         });
         service::start(context)?;
     }
+    record(&release.name(), begun, layout)?;
     Ok(Made {
         release: release.name(),
         from: release.from().to_owned(),
@@ -132,6 +138,7 @@ fn all(
 
 fn mend(
     checked: &Checked,
+    timer: Option<bool>,
     release: &Release,
     context: &Context<'_>,
     transaction: &mut Transaction,
@@ -143,10 +150,8 @@ fn mend(
         changes.push(format!("{} was installed", release.name()));
     }
     data_folders(&checked.data_dir, layout, transaction)?;
-    let upgrade = manifest::entry("/etc/pump/upgrade.toml");
-    if !upgrade.at(layout).exists() {
-        transaction.file(upgrade, layout, &upgrade_configuration(None))?;
-        changes.push(format!("`{}` was written", upgrade.path));
+    if upgrades::write(None, None, layout, transaction)? {
+        changes.push(format!("`{}` was written", layout.upgrade_config().display()));
     }
     if layout.is_private() {
         return Ok(changes);
@@ -155,8 +160,21 @@ fn mend(
     let written = unit_files(checked, context, transaction)?;
     changes.extend(written.iter().map(|path| format!("`{path}` was written")));
     if !SERVING.iter().all(|unit| systemd::is_enabled(unit)) {
-        enable(false, transaction)?;
+        enable(transaction)?;
         changes.push("the service was enabled".into());
+    }
+    match timer {
+        Some(true) if !systemd::is_enabled(TIMER) => {
+            enable_timer(transaction)?;
+            changes.push("upgrades are looked for every hour".into());
+        }
+        Some(false) if systemd::is_enabled(TIMER) => {
+            transaction
+                .note("disabled the timer", || systemctl(&["--quiet", "enable", "--now", TIMER]));
+            systemctl(&["--quiet", "disable", "--now", TIMER])?;
+            changes.push("upgrades are no longer looked for".into());
+        }
+        _ => {}
     }
     if !running {
         let listen: Result<Vec<Address>, _> =
@@ -215,6 +233,21 @@ fn folder(
     transaction.folder(&entry.at(layout), entry, layout)
 }
 
+/// The first line of the history.
+fn record(name: &str, begun: Timestamp, layout: &Layout) -> anyhow::Result<()> {
+    let seconds = Timestamp::now().duration_since(begun).as_secs();
+    Journal::of(layout).append(&journal::Entry {
+        at: begun,
+        who: journal::who(),
+        action: journal::Action::Install,
+        from: None,
+        to: Some(name.to_owned()),
+        exit: ExitStatus::Done,
+        result: format!("{name} was installed"),
+        seconds: seconds.try_into().unwrap_or(0),
+    })
+}
+
 /// Makes the first account and returns the password that was made for it.
 fn account(
     answers: &Answers,
@@ -269,16 +302,15 @@ fn unit_files(
     Ok(written)
 }
 
-fn enable(auto_upgrade: bool, transaction: &mut Transaction) -> anyhow::Result<()> {
+fn enable(transaction: &mut Transaction) -> anyhow::Result<()> {
     transaction
         .note("enabled the service", || systemctl(&["--quiet", "disable", SERVING[0], SERVING[1]]));
-    systemctl(&["--quiet", "enable", SERVING[0], SERVING[1]])?;
-    if auto_upgrade {
-        transaction
-            .note("enabled the timer", || systemctl(&["--quiet", "disable", "--now", TIMER]));
-        systemctl(&["--quiet", "enable", "--now", TIMER])?;
-    }
-    Ok(())
+    systemctl(&["--quiet", "enable", SERVING[0], SERVING[1]])
+}
+
+fn enable_timer(transaction: &mut Transaction) -> anyhow::Result<()> {
+    transaction.note("enabled the timer", || systemctl(&["--quiet", "disable", "--now", TIMER]));
+    systemctl(&["--quiet", "enable", "--now", TIMER])
 }
 
 /// The text of `pumpd.toml`.
@@ -314,26 +346,12 @@ pub(super) fn configuration(answers: &Answers, layout: &Layout) -> String {
     text
 }
 
-/// The text of `upgrade.toml`.
-fn upgrade_configuration(source: Option<&str>) -> String {
-    let source = match source {
-        Some(source) => format!("source = {}", toml::Value::from(source)),
-        None => "# source = \"https://releases.example/pump\"".to_owned(),
-    };
-    format!(
-        "# Where `pump upgrade` looks for releases: a URL or a folder. Without it there are none.\n\
-         {source}\n\n\
-         # `stable`, or `beta` for releases on trial.\n\
-         # channel = \"stable\"\n"
-    )
-}
-
 impl Made {
     /// Shows where the server is and how to do the same again.
     pub(super) fn tell(&self, answers: &Answers, context: &Context<'_>) {
         let report = &context.report;
         let pump = service::command(context);
-        let command = answers.command(Some(&self.from), context);
+        let command = answers.command(&self.from, context);
         report.value(&json!({
             "changed": [format!("{} was installed", self.release)],
             "release": self.release,
