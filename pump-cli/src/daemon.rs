@@ -34,6 +34,17 @@ pub(crate) struct Checked {
     pub(crate) listen: Vec<String>,
     /// Where the database is.
     pub(crate) data_dir: PathBuf,
+    /// How long a worker may take to let its connections end, in seconds.
+    pub(crate) drain_seconds: u64,
+}
+
+/// What `pumpd account create` says.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub(crate) struct Created {
+    /// The account, as `@alice@social.example`.
+    pub(crate) handle: String,
+    /// The password, when the daemon made it.
+    pub(crate) password: Option<String>,
 }
 
 /// As whom the daemon's binary runs.
@@ -69,10 +80,16 @@ impl Daemon {
     /// Exit 78 with the daemon's own sentence.
     pub(crate) fn check(&self, config: &Path) -> Result<Checked, Failure> {
         let output = self.run(Identity::Own, &["check"], config, None)?;
-        let checked = serde_json::from_slice(&output.stdout).with_context(|| {
-            format!("`{} check` answered what is no JSON", self.program.display())
-        })?;
-        Ok(checked)
+        self.parse(&output.stdout)
+    }
+
+    /// Validates the text of a configuration that is to be written to `config`.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(crate) fn check_text(&self, config: &Path, text: &str) -> Result<Checked, Failure> {
+        let output = self.run(Identity::Own, &["check", "--stdin"], config, Some(text))?;
+        self.parse(&output.stdout)
     }
 
     /// Creates or migrates the database.
@@ -83,8 +100,7 @@ impl Daemon {
         self.run(identity, &["migrate"], config, None).map(drop)
     }
 
-    /// Makes an account, with this password or one that is made up. Returns what the daemon prints:
-    /// the password it made.
+    /// Makes an account, with this password or one that is made up.
     ///
     /// # Errors
     /// What the daemon says.
@@ -94,13 +110,20 @@ impl Daemon {
         config: &Path,
         name: &str,
         password: Option<&str>,
-    ) -> Result<String, Failure> {
+    ) -> Result<Created, Failure> {
         let mut words = vec!["account", "create", name];
         if password.is_some() {
             words.push("--password-stdin");
         }
         let output = self.run(identity, &words, config, password)?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        self.parse(&output.stdout)
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, printed: &[u8]) -> Result<T, Failure> {
+        let parsed = serde_json::from_slice(printed).with_context(|| {
+            format!("`{}` answered what it should not", self.program.display())
+        })?;
+        Ok(parsed)
     }
 
     fn run(

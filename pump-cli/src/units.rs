@@ -3,10 +3,12 @@
 //! Each carries the hash of its own text in its first line, so that a later run can tell a unit that
 //! it made from one that an administrator edited, and leaves the latter alone.
 
-use std::path::Path;
+use std::time::Duration;
 
 use pump_control::Layout;
 use sha2::{Digest, Sha256};
+
+use crate::daemon::Checked;
 
 /// The daemon's users, for systemd-sysusers.
 pub(crate) const SYSUSERS: &str = include_str!("../../systemd/sysusers.d/pump.conf");
@@ -18,6 +20,9 @@ const UPGRADE_TIMER: &str = include_str!("../../systemd/pump-upgrade.timer");
 const TMPFILES: &str = include_str!("../../systemd/tmpfiles.d/pump.conf");
 
 const HASH: &str = "# made by `pump install`; changes belong in a drop-in. ";
+
+/// What a stop may take beyond draining: lingering connections, the kill, the reaping.
+const BEYOND_DRAIN: Duration = Duration::from_secs(60);
 
 /// The units that serve: the socket first, as it is started first and stopped last.
 pub(crate) const SERVING: [&str; 2] = ["pumpd.socket", "pumpd.service"];
@@ -34,19 +39,23 @@ pub(crate) struct Unit {
     pub(crate) text: String,
 }
 
-/// Every unit of an installation that listens on `listen` and keeps its data in `data`.
-pub(crate) fn units(listen: &[String], data: &Path) -> Vec<Unit> {
-    let listen: Vec<String> = listen
+/// Every unit of an installation with this configuration.
+pub(crate) fn units(checked: &Checked) -> Vec<Unit> {
+    let listen: Vec<String> = checked
+        .listen
         .iter()
         .map(|address| format!("ListenStream={}", address.strip_prefix("unix:").unwrap_or(address)))
         .collect();
     let socket = SOCKET.replace("@LISTEN@", &listen.join("\n"));
-    let writable = if data == Layout::system().data() {
+    let writable = if checked.data_dir == Layout::system().data() {
         "# The data folder is the StateDirectory.".to_owned()
     } else {
-        format!("ReadWritePaths={}", data.display())
+        format!("ReadWritePaths={}", checked.data_dir.display())
     };
-    let service = SERVICE.replace("@WRITABLE@", &writable);
+    let stop = Duration::from_secs(checked.drain_seconds).saturating_add(BEYOND_DRAIN);
+    let service = SERVICE
+        .replace("@WRITABLE@", &writable)
+        .replace("@STOP_SECONDS@", &stop.as_secs().to_string());
     [
         ("/etc/tmpfiles.d/pump.conf", TMPFILES.to_owned()),
         ("/etc/systemd/system/pumpd.service", service),
@@ -75,15 +84,22 @@ mod tests {
     use super::*;
 
     fn made() -> Vec<Unit> {
-        let listen = ["127.0.0.1:8000".to_owned(), "unix:/run/pump/http.sock".to_owned()];
-        units(&listen, Path::new("/srv/pump"))
+        units(&Checked {
+            domain: "social.example".into(),
+            public_url: "https://social.example".into(),
+            site_name: "Example".into(),
+            listen: vec!["127.0.0.1:8000".into(), "unix:/run/pump/http.sock".into()],
+            data_dir: "/srv/pump".into(),
+            drain_seconds: 40,
+        })
     }
 
     #[test]
     fn no_placeholder_is_left() {
         for unit in made() {
-            assert!(!unit.text.contains('@') || !unit.text.contains("@LISTEN@"), "{}", unit.path);
-            assert!(!unit.text.contains("@WRITABLE@"), "{}", unit.path);
+            for name in ["@LISTEN@", "@WRITABLE@", "@STOP_SECONDS@"] {
+                assert!(!unit.text.contains(name), "{name} in {}", unit.path);
+            }
         }
     }
 
@@ -94,6 +110,7 @@ mod tests {
             "ListenStream=127.0.0.1:8000",
             "ListenStream=/run/pump/http.sock",
             "ReadWritePaths=/srv/pump",
+            "TimeoutStopSec=100",
         ] {
             assert!(all.lines().any(|found| found == line), "{line}");
         }

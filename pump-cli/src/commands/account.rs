@@ -45,13 +45,11 @@ pub(crate) fn run(args: AccountArgs, context: &Context<'_>) -> Ended {
         &args.name,
         password.as_deref(),
     )?;
-    if password.is_some() {
-        context.report.value(&json!({ "account": args.name }));
-        context.report.say(format_args!("account `{}` was created", args.name));
-    } else {
-        context.report.value(&json!({ "account": args.name, "password": made }));
-        context.report.say(format_args!("account `{}` was created; its password is", args.name));
-        context.report.result(made);
+    context.report.value(&json!({ "account": made.handle, "password": made.password }));
+    context.report.say(format_args!("account `{}` was created", made.handle));
+    if let Some(password) = made.password {
+        context.report.say("its password is shown this once:");
+        context.report.result(password);
     }
     Ok(ExitStatus::Done)
 }

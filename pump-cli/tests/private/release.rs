@@ -7,21 +7,28 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// A daemon that checks, migrates and makes accounts, and leaves a trace of each in the data folder.
+/// A daemon that checks, migrates and makes accounts, and leaves a trace of it in the data folder.
 pub(crate) const OBLIGING: &str = r#"#!/bin/sh
-data=$(sed -n 's/^data_dir = "\(.*\)"/\1/p' "${3:-/dev/null}")
+words="$*"
+config=${words##*--config }
+value() { sed -n "s/^$1 = \"\\(.*\\)\"/\\1/p" "$config"; }
+case "$words" in
+*--stdin*)
+    config=$(mktemp)
+    trap 'rm -f "$config"' EXIT
+    cat >"$config" ;;
+esac
 case "$1" in
 check)
-    grep -q '^domain = "wrong' "$3" && { echo "error: \`$3\`: the domain is wrong" >&2; exit 78; }
-    listen=$(sed -n 's/^listen = //p' "$3")
-    domain=$(sed -n 's/^domain = "\(.*\)"/\1/p' "$3")
-    site=$(sed -n 's/^site_name = "\(.*\)"/\1/p' "$3")
-    echo "{\"domain\":\"$domain\",\"public_url\":\"https://$domain\",\"site_name\":\"$site\",\
-\"listen\":$listen,\"data_dir\":\"$data\",\"runtime_dir\":\"/nowhere\",\"workers\":2}" ;;
-migrate) : >"$data/pump.sqlite3" ;;
+    [ "$(value domain)" = wrong ] && { echo "error: the domain is wrong" >&2; exit 78; }
+    listen=$(sed -n 's/^listen = //p' "$config")
+    echo "{\"domain\":\"$(value domain)\",\"public_url\":\"https://$(value domain)\",\
+\"site_name\":\"$(value site_name)\",\"listen\":$listen,\"data_dir\":\"$(value data_dir)\",\
+\"runtime_dir\":\"/nowhere\",\"workers\":2,\"drain_seconds\":30}" ;;
+migrate) : >"$(value data_dir)/pump.sqlite3" ;;
 account)
     [ "$3" = broken ] && { echo "error: no account for you" >&2; exit 1; }
-    echo "correct-horse" ;;
+    echo "{\"handle\":\"@$3@$(value domain)\",\"password\":\"correct-horse\"}" ;;
 master) echo "about to fail"; echo "error: the database is too new" >&2; exit 78 ;;
 esac
 "#;

@@ -1,7 +1,6 @@
 //! What an installation looks at before it touches anything.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -74,14 +73,8 @@ pub(super) fn check(
         )
         .hint("name a port, as in `--listen 127.0.0.1:8000`"));
     }
-    let mut trial = TrialFile::new()?;
-    trial.write(&steps::configuration(answers, &context.layout))?;
-    let release_name = release.name();
-    Daemon::at(release.pumpd()).check(trial.path()).map_err(|failure| {
-        // The trial file is gone when this is read.
-        let error = failure.error.replace(&trial.path().display().to_string(), "the configuration");
-        Failure { error: format!("{release_name} would not start: {error}"), ..failure }
-    })
+    let text = steps::configuration(answers, &context.layout);
+    Daemon::at(release.pumpd()).check_text(&context.layout.config(), &text)
 }
 
 fn data_folder(dir: &Path, context: &Context<'_>) -> Result<(), Failure> {
@@ -152,38 +145,4 @@ fn socket_paths(answers: &Answers, context: &Context<'_>) -> Result<(), Failure>
         }
     }
     Ok(())
-}
-
-/// A file for one trial, gone afterwards.
-struct TrialFile {
-    path: std::path::PathBuf,
-    file: fs::File,
-}
-
-impl TrialFile {
-    fn new() -> anyhow::Result<Self> {
-        let name = format!("pump-install-{}.toml", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let file = fs::File::options()
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .with_context(|| format!("could not create `{}`", path.display()))?;
-        Ok(Self { path, file })
-    }
-
-    fn write(&mut self, text: &str) -> anyhow::Result<()> {
-        self.file.write_all(text.as_bytes()).context("could not write the trial configuration")
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for TrialFile {
-    fn drop(&mut self) {
-        // In a folder for temporary files; nothing reads it again.
-        let _ = fs::remove_file(&self.path);
-    }
 }

@@ -259,7 +259,7 @@ fn account(
     let Some(name) = &answers.account else { return Ok(None) };
     let config = context.layout.config();
     match daemon.create_account(identity, &config, name, answers.password.as_deref()) {
-        Ok(made) => Ok(answers.password.is_none().then_some(made)),
+        Ok(made) => Ok(made.password),
         // Kept data of an earlier installation: its accounts are as good as new ones.
         Err(failure) if old_database => {
             context.report.warn(format_args!("no account was created: {failure}"));
@@ -277,7 +277,7 @@ fn unit_files(
 ) -> anyhow::Result<Vec<&'static str>> {
     let layout = &context.layout;
     let mut written = Vec::new();
-    for unit in units(&checked.listen, &checked.data_dir) {
+    for unit in units(checked) {
         let entry = manifest::entry(unit.path);
         let before = fs::read_to_string(entry.at(layout)).ok();
         if let Some(before) = before
