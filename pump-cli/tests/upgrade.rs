@@ -1,0 +1,16 @@
+//! `pump upgrade`, `pump rollback` and `pump history`, through the command itself, against sources as
+//! honest and as hostile as the publisher's own code can make them.
+
+#[path = "upgrade/master.rs"]
+mod master;
+#[path = "upgrade/place.rs"]
+mod place;
+
+#[path = "upgrade/bundles.rs"]
+mod bundles;
+#[path = "upgrade/cuts.rs"]
+mod cuts;
+#[path = "upgrade/sources.rs"]
+mod sources;
+#[path = "upgrade/ways.rs"]
+mod ways;

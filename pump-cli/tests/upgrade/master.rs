@@ -1,0 +1,131 @@
+//! Whoever answers on the control socket: it says what runs and does what a roll is told to do.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use pump_control::control::{Ask, Build, Outcome, Phase, Reply, Request, Restart, Status};
+use pump_control::{ExitStatus, encode};
+use pump_repository::sha256;
+
+use crate::place::{Place, Wanted};
+
+/// What it answers from.
+struct State {
+    status: Status,
+    asked: Vec<Restart>,
+    outcome: Option<Outcome>,
+    ended: bool,
+}
+
+/// A master that runs until it is dropped.
+pub(crate) struct Master {
+    socket: PathBuf,
+    state: Arc<Mutex<State>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Master {
+    /// One that runs an installed release.
+    pub(crate) fn of(place: &Place, running: &Wanted) -> Self {
+        let folder = place.path("run/pump");
+        fs::create_dir_all(&folder).expect("our own folder");
+        let socket = folder.join("control.sock");
+        let listener = UnixListener::bind(&socket).expect("a socket in our own folder");
+        let path = place.path("opt/pump/releases").join(running.info().name()).join("bin/pumpd");
+        let build = build_at(&path, running.version);
+        let status = Status {
+            pid: std::process::id(),
+            sentence: "2 workers, ready".to_owned(),
+            phase: Phase::Running,
+            master: build.clone(),
+            workers_build: build,
+            generation: 1,
+            wanted: 2,
+            workers: Vec::new(),
+            public_url: "https://social.example".to_owned(),
+            listen: Vec::new(),
+            config: place.path("etc/pump/pumpd.toml"),
+            up_seconds: 1,
+            roll: None,
+            last_roll: None,
+            latch: None,
+            notes: Vec::new(),
+        };
+        let state = State { status, asked: Vec::new(), outcome: None, ended: false };
+        let state = Arc::new(Mutex::new(state));
+        let shared = Arc::clone(&state);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                if shared.lock().expect("no test panics with it").ended {
+                    return;
+                }
+                // A client that went away is no failure of the master.
+                let _ = answer(stream, &shared);
+            }
+        });
+        Self { socket, state, thread: Some(thread) }
+    }
+
+    /// Every roll ends like this from now on, and changes nothing.
+    pub(crate) fn fails(&self, exit: ExitStatus, text: &str) {
+        let outcome =
+            Outcome { exit, text: text.to_owned(), hint: None, output: vec!["no good".into()] };
+        self.state.lock().expect("no test panics with it").outcome = Some(outcome);
+    }
+
+    /// Rolls that were asked for.
+    pub(crate) fn asked(&self) -> Vec<Restart> {
+        self.state.lock().expect("no test panics with it").asked.clone()
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.state.lock() {
+            state.ended = true;
+        }
+        // Wakes the thread, which then sees that it has ended.
+        let _ = UnixStream::connect(&self.socket);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line)?;
+    let request: Request = serde_json::from_str(&line)?;
+    let say = |reply: &Reply| (&stream).write_all(&encode(reply));
+    match request.ask {
+        Ask::Status => {
+            let status = state.lock().expect("no test panics with it").status.clone();
+            say(&Reply::Status(Box::new(status)))
+        }
+        Ask::Restart(restart) => {
+            let mut state = state.lock().expect("no test panics with it");
+            state.asked.push(restart.clone());
+            say(&Reply::Accepted { roll: 1 })?;
+            say(&Reply::Step { roll: 1, text: "worker 3 is ready, worker 1 leaves".to_owned() })?;
+            let outcome = state.outcome.clone().unwrap_or_else(|| {
+                let path = restart.candidate.expect("pump names its candidate");
+                state.status.workers_build = build_at(&path, "2.0.0");
+                let text = "all workers are new".to_owned();
+                Outcome { exit: ExitStatus::Done, text, hint: None, output: Vec::new() }
+            });
+            say(&Reply::Ended { roll: 1, outcome })
+        }
+        Ask::Reload | Ask::Stop => Ok(()),
+    }
+}
+
+fn build_at(path: &Path, version: &str) -> Build {
+    let build = sha256(&fs::read(path).expect("the candidate can be read")).to_string();
+    Build { version: version.to_owned(), build, path: path.to_owned() }
+}
