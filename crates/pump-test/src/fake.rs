@@ -1,7 +1,8 @@
 //! Candidates that are no good, and one that is: executable files for a master to roll onto.
 //!
 //! A bad one is a shell script. It prints the `release-info` of the real program with its own
-//! hash as the build, and `migrate` does nothing, so the master gets as far as starting its worker.
+//! hash as the build, `migrate` does nothing, and whatever else it is asked the real program does; so
+//! the master gets as far as starting its worker.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -64,7 +65,8 @@ pub fn candidate(of: &Path, folder: &Path, version: &str, fault: Fault) -> Resul
         Fault::Exits(code) => format!("echo 'no good' >&2; exit {code}"),
         Fault::Hangs => "exec sleep 600".to_owned(),
         Fault::IgnoresTerm => {
-            "trap '' TERM; n=0; while [ $n -lt 600 ]; do sleep 1; n=$((n+1)); done".to_owned()
+            // What is ignored stays ignored over an exec.
+            "trap '' TERM; exec sleep 600".to_owned()
         }
         Fault::DiesSoon => {
             format!(
@@ -80,11 +82,14 @@ pub fn candidate(of: &Path, folder: &Path, version: &str, fault: Fault) -> Resul
         Fault::MigrateFails => "echo 'no room' >&2; exit 1",
         _ => "exit 0",
     };
+    // The master asks the candidate whether it understands the configuration, too.
+    let real = of.display();
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in\n\
          release-info) build=$(sha256sum <\"$0\" | cut -c1-64)\n\
          printf '%s\\n' '{info}' | sed \"s/@BUILD@/$build/\" ;;\n\
-         migrate) {migrate} ;;\nworker) {worker} ;;\n*) exit 2 ;;\nesac\n"
+         check) exec '{real}' \"$@\" ;;\nmigrate) {migrate} ;;\nworker) {worker} ;;\n*) exec '{}' \"$@\" ;;\nesac\n",
+        of.display()
     );
     write_executable(&folder.join(format!("pumpd-{version}-{}", name_of(fault))), script.as_bytes())
 }

@@ -118,8 +118,9 @@ fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, String
     let Line::Whole(bytes) = line else {
         return Err("said a line that is too long, ignoring it".to_owned());
     };
-    let said: FromWorker = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("said something that this build does not know: {error}"))?;
+    let said: FromWorker = serde_json::from_slice(&bytes).map_err(|error| {
+        format!("said something that this build does not know, ignoring it: {error}")
+    })?;
     let of = match &said {
         FromWorker::Ready { generation }
         | FromWorker::Refused { generation, .. }

@@ -1,0 +1,174 @@
+//! What a client sees of a worker that leaves.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use pump_control::ExitStatus;
+use pump_control::control::{Ask, Reply, Restart, Worker, WorkerState};
+use pump_test::{Setup, TestCluster};
+
+use crate::{cluster, pumpd};
+
+/// Longer than any of these tests takes: what is closed before it is closed too early.
+const PATIENT: &str = "[roll]\nlinger_seconds = 60\ndrain_seconds = 120\n";
+
+const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: social.example\r\n\r\n";
+
+fn connect(cluster: &TestCluster) -> TcpStream {
+    let stream = TcpStream::connect(cluster.address().to_string()).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
+    stream
+}
+
+/// Reads an answer with a `content-length`, head and body.
+fn answer(stream: &mut impl Read) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    let head = loop {
+        assert_eq!(stream.read(&mut byte).expect("an answer"), 1, "closed before an answer");
+        text.push(byte[0]);
+        if text.ends_with(b"\r\n\r\n") {
+            break String::from_utf8_lossy(&text).to_ascii_lowercase();
+        }
+    };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.expect("a length").parse().expect("a number")];
+    stream.read_exact(&mut body).expect("the whole body");
+    head + &String::from_utf8_lossy(&body)
+}
+
+/// Begins a roll and waits until every old worker was asked to leave.
+fn begin_roll(cluster: &TestCluster) {
+    let old = cluster.status().generation;
+    let reply = cluster.ask(Ask::Restart(Restart::default()));
+    assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
+    cluster.eventually(|status| {
+        let ready = |worker: &&Worker| worker.state == WorkerState::Ready;
+        let mut ready = status.workers.iter().filter(ready);
+        ready.clone().count() == 2 && ready.all(|worker| worker.generation != old)
+    });
+}
+
+fn roll_ends_well(cluster: &TestCluster) {
+    let status = cluster.eventually(|status| status.roll.is_none());
+    assert_eq!(status.last_roll.map(|outcome| outcome.exit), Some(ExitStatus::Done));
+}
+
+#[test]
+fn an_idle_connection_is_answered_once_more_and_told_to_close() {
+    let cluster = cluster(2, PATIENT);
+    let mut used = connect(&cluster);
+    used.write_all(REQUEST).expect("open");
+    assert!(!answer(&mut used).contains("connection: close"));
+    let mut fresh = connect(&cluster);
+    begin_roll(&cluster);
+    for stream in [&mut used, &mut fresh] {
+        stream.write_all(REQUEST).expect("still open");
+        let text = answer(stream);
+        assert!(text.starts_with("http/1.1 200") && text.contains("connection: close"), "{text}");
+        assert_eq!(stream.read(&mut [0]).expect("an orderly close, no reset"), 0);
+    }
+    roll_ends_well(&cluster);
+}
+
+#[test]
+fn an_idle_connection_that_stays_idle_is_closed_after_the_linger_time_only() {
+    let cluster = cluster(2, "[roll]\nlinger_seconds = 1\n");
+    let mut idle = connect(&cluster);
+    idle.write_all(REQUEST).expect("open");
+    answer(&mut idle);
+    let begun = Instant::now();
+    begin_roll(&cluster);
+    assert_eq!(idle.read(&mut [0]).expect("an orderly close, no reset"), 0);
+    // A lower bound only: a machine that is busy makes it later and never earlier.
+    assert!(begun.elapsed() >= Duration::from_secs(1), "closed after {:?}", begun.elapsed());
+    drop(idle);
+    roll_ends_well(&cluster);
+}
+
+#[test]
+fn a_request_that_was_begun_is_answered() {
+    let cluster = cluster(2, PATIENT);
+    let (mut head, mut body) = (connect(&cluster), connect(&cluster));
+    head.write_all(&REQUEST[..20]).expect("open");
+    body.write_all(
+        b"POST /oauth/token HTTP/1.1\r\nHost: social.example\r\nContent-Length: 30\r\n\
+          Content-Type: application/x-www-form-urlencoded\r\n\r\ngrant_type=",
+    )
+    .expect("open");
+    // Both are with a worker for certain when a later connection was answered by each of the two.
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.len() < 2 {
+        let mut probe = connect(&cluster);
+        probe.write_all(REQUEST).expect("open");
+        let text = answer(&mut probe);
+        seen.insert(
+            text.lines().find(|line| line.starts_with("pump-generation")).map(str::to_owned),
+        );
+    }
+    begin_roll(&cluster);
+    head.write_all(&REQUEST[20..]).expect("still open");
+    assert!(answer(&mut head).starts_with("http/1.1 200"));
+    body.write_all(b"something&a=b123456").expect("still open");
+    assert!(answer(&mut body).starts_with("http/1.1 400"), "an answer, if not a kind one");
+    drop((head, body));
+    roll_ends_well(&cluster);
+}
+
+#[test]
+fn pipelined_requests_are_answered_up_to_the_one_that_closes() {
+    let cluster = cluster(2, PATIENT);
+    let mut stream = connect(&cluster);
+    stream.write_all(&[REQUEST, REQUEST].concat()).expect("open");
+    answer(&mut stream);
+    answer(&mut stream);
+    begin_roll(&cluster);
+    stream.write_all(&[REQUEST, REQUEST].concat()).expect("still open");
+    assert!(answer(&mut stream).contains("connection: close"));
+    // What came after it is not answered, and the close is no reset, which would eat the answer.
+    assert_eq!(stream.read(&mut [0]).expect("an orderly close, no reset"), 0);
+    drop(stream);
+    roll_ends_well(&cluster);
+}
+
+#[test]
+fn a_worker_that_does_not_empty_is_killed_and_the_roll_goes_on() {
+    let cluster = cluster(2, "[roll]\nlinger_seconds = 60\ndrain_seconds = 1\n");
+    let _never_used = connect(&cluster);
+    let rolled = cluster.roll(None);
+    assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
+}
+
+#[test]
+fn a_unix_socket_serves_and_outlives_rolls() {
+    let listen = vec!["127.0.0.1:0".to_owned(), "unix:run/http.sock".to_owned()];
+    let more = "[roll]\nlinger_seconds = 0\n".to_owned();
+    let pumpd = Some(pumpd().to_owned());
+    let mut cluster = TestCluster::start(Setup { pumpd, workers: 2, listen, more });
+    let path = cluster.place().join("run/http.sock");
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).expect("there"));
+    let before = inode();
+    for _ in 0..2 {
+        assert_eq!(cluster.roll(None).outcome.exit, ExitStatus::Done);
+        let mut client = UnixStream::connect(&path).expect("it listens");
+        client.write_all(REQUEST).expect("open");
+        assert!(answer(&mut client).starts_with("http/1.1 200"));
+    }
+    assert_eq!(inode(), before, "the file of the socket is the same");
+    cluster.end().expect("it ends");
+    assert!(!path.exists(), "a socket that we made goes with us");
+}
+
+#[test]
+fn a_request_that_never_ends_is_given_up_on() {
+    let cluster = cluster(2, "[limits]\nheader_seconds = 1\nidle_seconds = 1\n");
+    let (mut partial, mut idle) = (connect(&cluster), connect(&cluster));
+    partial.write_all(&REQUEST[..20]).expect("open");
+    assert_eq!(idle.read(&mut [0]).expect("an orderly close"), 0);
+    // A head that was begun and not ended may be answered with 408 or closed.
+    let mut rest = Vec::new();
+    let _ = partial.read_to_end(&mut rest);
+    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{rest:?}");
+}

@@ -1,0 +1,21 @@
+//! `pumpd` through its front doors: the real program, its sockets, its signals.
+
+mod control;
+mod drain;
+mod roll;
+mod start;
+
+use std::path::Path;
+
+use pump_test::{Setup, TestCluster};
+
+/// The program under test.
+fn pumpd() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_pumpd"))
+}
+
+/// A cluster of the program under test.
+fn cluster(workers: u32, more: &str) -> TestCluster {
+    let pumpd = Some(pumpd().to_owned());
+    TestCluster::start(Setup { pumpd, workers, more: more.to_owned(), ..Setup::default() })
+}
