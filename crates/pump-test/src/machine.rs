@@ -14,6 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -158,6 +159,24 @@ impl Machine {
         let copied = Command::new("cp").arg("-a").arg(from).arg(&to).output()?;
         anyhow::ensure!(copied.status.success(), "{}", said(&copied));
         Ok(())
+    }
+
+    /// Does something in the machine's network, where its loopback addresses are reached. Threads that
+    /// are started in it are there too.
+    ///
+    /// # Panics
+    /// When the network cannot be entered, and when `work` panics.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let network =
+            File::open(format!("/proc/{}/ns/net", self.init)).expect("init has a network");
+        std::thread::scope(|scope| {
+            // A thread of its own: only the thread that asks changes its network.
+            let worker = scope.spawn(move || {
+                setns(network, CloneFlags::CLONE_NEWNET).expect("root may enter a network");
+                work()
+            });
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Every file of the machine's own tree, without what is mounted over it.
