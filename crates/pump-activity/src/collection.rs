@@ -8,8 +8,9 @@ use serde::Serialize;
 pub struct Collection {
     /// The collection's id, a URL.
     pub id: String,
-    /// How many items there are over all pages.
-    pub total_items: u64,
+    /// How many items there are over all pages, where that is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_items: Option<u64>,
     /// The newest page.
     pub first: String,
 }
@@ -27,6 +28,7 @@ pub struct CollectionPage<T> {
     /// The page with older items; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
-    /// How many items there are over all pages.
-    pub total_items: u64,
+    /// How many items there are over all pages, where that is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_items: Option<u64>,
 }

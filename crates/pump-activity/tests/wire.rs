@@ -105,7 +105,7 @@ fn the_other_documents_have_their_names() {
     assert_eq!(gone["type"], "Tombstone");
     assert_eq!(gone["formerType"], "Note");
 
-    let whole = Collection { id: "c".to_owned(), total_items: 3, first: "c?page=true".to_owned() };
+    let whole = Collection { id: "c".to_owned(), total_items: Some(3), first: "c?page=true".to_owned() };
     assert_eq!(
         to_value(whole).unwrap(),
         json!({"type": "OrderedCollection", "id": "c", "totalItems": 3, "first": "c?page=true"})
@@ -115,7 +115,7 @@ fn the_other_documents_have_their_names() {
         part_of: "c".to_owned(),
         ordered_items: vec!["a".to_owned()],
         next: None,
-        total_items: 1,
+        total_items: Some(1),
     };
     assert_eq!(
         to_value(page).unwrap(),

@@ -1,1 +1,94 @@
 //! The only axum: routes, pages, and problems turned into answers.
+//!
+//! [`service`] makes what a worker hands its connections to. The accept loop puts a [`Peer`] into the
+//! extensions of each request; nothing else is asked of it. [`probe`] tells whether requests would be
+//! answered, by the same way that requests take.
+//!
+//! `router` lists every route. Behind it, `machines` are for programs (ActivityPub, WebFinger,
+//! NodeInfo, OAuth, health) and `people` are pages. A program shows a bearer token and never a cookie,
+//! a page shows a cookie and never a bearer token, so a page somewhere else cannot speak as a program.
+
+mod app;
+mod assets;
+mod bearer;
+mod client;
+mod extract;
+mod finish;
+mod machines;
+mod negotiate;
+mod people;
+mod problem;
+mod router;
+mod site;
+mod text;
+mod throttle;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::{BoxError, Router};
+use bytes::Bytes;
+use http::{Request, Response};
+use pump_store::Store;
+use tower::ServiceExt;
+
+pub use axum::body::Body;
+pub use client::Peer;
+pub use router::routes;
+pub use site::Site;
+
+/// Answers requests. Cheap to clone; a worker has one and each connection a clone.
+#[derive(Clone)]
+pub struct Service {
+    router: Router,
+}
+
+/// The service of a site on a database. The store stays the caller's to close.
+pub fn service(site: Site, store: Store) -> Service {
+    Service { router: router::router(app::App::new(site, store)) }
+}
+
+/// Whether requests would be answered: asks `/readyz` as anybody would.
+///
+/// # Errors
+/// A sentence with the status and what the answer said.
+pub async fn probe(service: &Service) -> Result<(), String> {
+    /// Longest answer that is repeated in the sentence, in bytes.
+    const LONGEST: usize = 4096;
+
+    let request = Request::get("/readyz").body(Body::empty()).expect("a fixed request is valid");
+    let Ok(answer) = service.clone().oneshot(request).await;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let status = answer.status();
+    let body = axum::body::to_bytes(answer.into_body(), LONGEST).await.unwrap_or_default();
+    Err(format!("`/readyz` answered {status}: {}", String::from_utf8_lossy(&body)))
+}
+
+impl<B> tower::Service<Request<B>> for Service
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Box::pin(self.router.clone().oneshot(request.map(Body::new)))
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Service")
+    }
+}

@@ -1,0 +1,186 @@
+//! What every handler has at hand: the site, the store, and the limits on what strangers may try.
+
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use pump_model::{LocalName, Timestamp};
+use pump_store::{Store, Usage};
+use tokio::sync::Semaphore;
+
+use crate::client::Client;
+use crate::problem::Problem;
+use crate::site::Site;
+use crate::throttle::{Throttle, TooMany};
+
+/// Calls of the store at one time in one worker. Each takes a thread while it waits for the disk.
+const MAX_STORE_CALLS: usize = 16;
+
+/// Passwords being checked or waiting for it at one time in one worker. One more is turned away.
+const MAX_PASSWORDS: usize = 8;
+
+/// Failed sign-ins from one network: so many at once, and then one each [`NETWORK_EVERY`].
+const NETWORK_BURST: u32 = 20;
+const NETWORK_EVERY: Duration = Duration::from_secs(15);
+
+/// Failed sign-ins to one account, from wherever: so many at once, and then one each [`NAME_EVERY`].
+const NAME_BURST: u32 = 10;
+const NAME_EVERY: Duration = Duration::from_secs(60);
+
+/// New accounts from one network: so many at once, and then one each [`REGISTER_EVERY`].
+const REGISTER_BURST: u32 = 5;
+const REGISTER_EVERY: Duration = Duration::from_secs(1800);
+
+/// How long the counts of NodeInfo may be old.
+const USAGE_HOLDS: Duration = Duration::from_secs(60);
+
+/// Shared by all requests of a worker.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) site: Site,
+    store: Store,
+    calls: Semaphore,
+    passwords: Semaphore,
+    by_network: Throttle<Option<IpAddr>>,
+    by_name: Throttle<LocalName>,
+    registrations: Throttle<Option<IpAddr>>,
+    usage: Mutex<Option<(Instant, Usage)>>,
+}
+
+impl Deref for App {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl App {
+    pub(crate) fn new(site: Site, store: Store) -> Self {
+        Self(Arc::new(Inner {
+            site,
+            store,
+            calls: Semaphore::new(MAX_STORE_CALLS),
+            passwords: Semaphore::new(MAX_PASSWORDS),
+            by_network: Throttle::new(NETWORK_BURST, NETWORK_EVERY),
+            by_name: Throttle::new(NAME_BURST, NAME_EVERY),
+            registrations: Throttle::new(REGISTER_BURST, REGISTER_EVERY),
+            usage: Mutex::new(None),
+        }))
+    }
+
+    /// Does something with the store, on a thread that may block.
+    pub(crate) async fn store<T, E>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+    {
+        let _turn = self.calls.acquire().await.expect("the semaphore is never closed");
+        self.blocking(work).await
+    }
+
+    /// The same for work that hashes a password, which takes long and much memory.
+    async fn hashing<T, E>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+    {
+        let _turn = self.passwords.try_acquire().map_err(|_| {
+            let wait = Duration::from_secs(2);
+            Problem::unavailable("too many people are signing in at the moment, try again", wait)
+        })?;
+        self.blocking(work).await
+    }
+
+    async fn blocking<T, E>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+    {
+        let store = self.store.clone();
+        let done = tokio::task::spawn_blocking(move || work(&store).map_err(Into::into)).await;
+        done.unwrap_or_else(|panic| Err(Problem::internal().because("using the store", panic)))
+    }
+
+    /// The account that has this name and password; none when there is none. A success costs nothing,
+    /// failures are limited by where they come from and by the account they are aimed at.
+    pub(crate) async fn sign_in(
+        &self,
+        client: Client,
+        name: String,
+        password: String,
+    ) -> Result<Option<pump_store::Account>, Problem> {
+        let network = client.network();
+        let aimed_at = name.parse::<LocalName>().ok();
+        let now = Instant::now();
+        self.by_network.take(network, now).map_err(too_many_tries)?;
+        if let Some(aimed_at) = &aimed_at
+            && let Err(wait) = self.by_name.take(aimed_at.clone(), now)
+        {
+            self.by_network.give_back(&network);
+            return Err(too_many_tries(wait));
+        }
+        let found = self.hashing(move |store| store.sign_in(&name, &password)).await;
+        // Being turned away for want of room was no try either.
+        if !matches!(found, Ok(None)) {
+            self.by_network.give_back(&network);
+            if let Some(aimed_at) = aimed_at {
+                self.by_name.give_back(&aimed_at);
+            }
+        }
+        found
+    }
+
+    /// Makes an account for somebody who asked for one.
+    pub(crate) async fn register(
+        &self,
+        client: Client,
+        new: pump_store::NewAccount,
+    ) -> Result<pump_store::Account, Problem> {
+        let network = client.network();
+        self.registrations.take(network, Instant::now()).map_err(|TooMany(wait)| {
+            Problem::too_many("too many accounts were made from your network, try later", wait)
+        })?;
+        let url = self.site.public_url.clone();
+        let made = self.hashing(move |store| store.create_account(&new, &url, now())).await;
+        if made.is_err() {
+            self.registrations.give_back(&network);
+        }
+        made
+    }
+
+    /// The counts of NodeInfo, at most [`USAGE_HOLDS`] old.
+    pub(crate) async fn usage(&self) -> Result<Usage, Problem> {
+        let kept = *self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, usage)) = kept
+            && at.elapsed() < USAGE_HOLDS
+        {
+            return Ok(usage);
+        }
+        let usage = self.store(|store| store.usage(now())).await?;
+        let counted = Some((Instant::now(), usage));
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+        Ok(usage)
+    }
+}
+
+fn too_many_tries(TooMany(wait): TooMany) -> Problem {
+    Problem::too_many("too many failed sign-ins, wait a little before the next one", wait)
+}
+
+/// The moment that is written into the database.
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now().into()
+}

@@ -1,0 +1,73 @@
+//! What every answer has in common, put on at the very end: the body of a problem, and the headers
+//! that tell a browser what it may do with the page.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::Body;
+use crate::app::App;
+use crate::negotiate::is_browser;
+use crate::people;
+use crate::problem::Problem;
+
+/// Nothing but our own sheet, images and forms; nobody frames us. No script at all.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+                      frame-ancestors 'none'; base-uri 'none'";
+
+/// On every answer.
+static HEADERS: [(HeaderName, &str); 5] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    // Not `no-referrer`: with that a browser sends `Origin: null` with our own forms.
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
+];
+
+pub(crate) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+    let browser = is_browser(request.headers());
+    let personal = request.headers().contains_key(header::COOKIE)
+        || request.headers().contains_key(header::AUTHORIZATION);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
+        problem.log(&method, route.as_ref().map_or("an unknown path", MatchedPath::as_str));
+        give_body(&mut response, &problem, &app, browser);
+    }
+    let headers = response.headers_mut();
+    for (name, value) in &HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // What somebody saw who was signed in is kept by nobody; the rest is asked for anew each time.
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        let caching = if personal { "no-store" } else { "no-cache" };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    }
+    if let Some(generation) = &app.site.generation_header
+        && let Ok(value) = HeaderValue::from_str(generation)
+    {
+        headers.insert("pump-generation", value);
+    }
+    response
+}
+
+fn give_body(response: &mut Response, problem: &Problem, app: &App, browser: bool) {
+    let page = browser.then(|| people::problem_page(&app.site, problem)).flatten();
+    let (kind, body) = match page {
+        Some(page) => ("text/html; charset=utf-8", Body::from(page)),
+        None => ("application/problem+json", Body::from(problem.json())),
+    };
+    *response.body_mut() = body;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    vary(response.headers_mut(), "Accept");
+}
+
+/// Adds a request header that the answer depends on.
+pub(crate) fn vary(headers: &mut HeaderMap, on: &'static str) {
+    headers.append(header::VARY, HeaderValue::from_static(on));
+}

@@ -1,0 +1,58 @@
+//! A text somebody wrote, made into a note: the same for a form and for an app.
+
+use pump_activity::submission::Text;
+use pump_model::{InvalidText, NoteText};
+use pump_store::{NewNote, Store};
+
+use crate::problem::Problem;
+use crate::site::Site;
+use crate::text;
+
+/// Checks the length first, since everything after it takes time that grows with it.
+pub(crate) fn note(store: &Store, site: &Site, text: Text) -> Result<NewNote, Problem> {
+    let (source, content) = match text {
+        Text::Markdown(source) => {
+            let source = NoteText::new(source)?;
+            let content = from_markdown(store, site, source.as_str())?;
+            (source, content)
+        }
+        Text::Html(source) => {
+            let source = NoteText::new(source)?;
+            // Many an app sends plain text as `content`.
+            let content = if source.as_str().contains(['<', '&']) {
+                text::sanitise(source.as_str())
+            } else {
+                text::from_plain(source.as_str())
+            };
+            (source, content)
+        }
+    };
+    if text::is_blank(&content) {
+        return Err(Problem::unprocessable("there is nothing to read in the note"));
+    }
+    Ok(NewNote { source, content })
+}
+
+fn from_markdown(store: &Store, site: &Site, source: &str) -> Result<String, Problem> {
+    let mut failed = None;
+    let html = text::from_markdown(source, |name| {
+        let name = name.parse().ok()?;
+        match store.account_by_name(&name) {
+            Ok(found) => found.map(|account| site.profile(&account.name)),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        }
+    });
+    match failed {
+        None => Ok(html),
+        Some(error) => Err(error.into()),
+    }
+}
+
+impl From<InvalidText> for Problem {
+    fn from(invalid: InvalidText) -> Self {
+        Self::unprocessable(invalid.to_string())
+    }
+}

@@ -1,0 +1,105 @@
+//! What people write, made into HTML that is safe to show.
+//!
+//! The safe subset, and nothing else, leaves this module: text, emphasis, links, lists, quotes, code,
+//! small headings. No images, no styles, no raw HTML out of Markdown. It runs twice over the same
+//! note: when it is stored, and again each time it is shown, so that a rule that becomes stricter holds
+//! for old notes too.
+
+mod links;
+mod markdown;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use ammonia::{Builder, UrlRelative};
+
+pub(crate) use markdown::from_markdown;
+
+/// What every link says about itself: it is the user's, not ours, and the target learns nothing.
+const REL: &str = "nofollow noopener noreferrer ugc";
+
+/// HTML of unknown origin, reduced to the safe subset. What is dropped keeps its text, except for
+/// scripts and styles.
+pub(crate) fn sanitise(html: &str) -> String {
+    static RULES: LazyLock<Builder<'static>> = LazyLock::new(rules);
+    RULES.clean(html).to_string()
+}
+
+fn rules() -> Builder<'static> {
+    let tags: HashSet<&str> = [
+        "a",
+        "abbr",
+        "b",
+        "blockquote",
+        "br",
+        "code",
+        "del",
+        "em",
+        "h3",
+        "h4",
+        "h5",
+        "hr",
+        "i",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "rp",
+        "rt",
+        "ruby",
+        "s",
+        "strong",
+        "sub",
+        "sup",
+        "u",
+        "ul",
+    ]
+    .into();
+    let attributes = HashMap::from([
+        ("a", HashSet::from(["href", "title"])),
+        ("abbr", HashSet::from(["title"])),
+        ("ol", HashSet::from(["start"])),
+    ]);
+    let mut rules = Builder::empty();
+    rules
+        .tags(tags)
+        .clean_content_tags(HashSet::from(["script", "style"]))
+        .tag_attributes(attributes)
+        .allowed_classes(HashMap::from([("a", HashSet::from(["mention"]))]))
+        .url_schemes(HashSet::from(["http", "https", "mailto"]))
+        // A relative link would mean one page here and another one on the server that shows the note.
+        .url_relative(UrlRelative::Deny)
+        .link_rel(Some(REL));
+    rules
+}
+
+/// Whether there is anything to read in it.
+pub(crate) fn is_blank(html: &str) -> bool {
+    let mut within_tag = false;
+    let mut text = html.chars().filter(|&c| {
+        match c {
+            '<' => within_tag = true,
+            '>' => {
+                within_tag = false;
+                return false;
+            }
+            _ => {}
+        }
+        !within_tag
+    });
+    text.all(char::is_whitespace)
+}
+
+/// Plain text as HTML: escaped, and with its lines kept.
+pub(crate) fn from_plain(text: &str) -> String {
+    let escaped = ammonia::clean_text(text.trim());
+    if escaped.is_empty() {
+        return escaped;
+    }
+    // `clean_text` writes a line feed as a reference, since it escapes for attributes as well.
+    let lines = escaped.replace("&#13;", "").replace("&#10;", "<br>").replace("&#32;", " ");
+    sanitise(&format!("<p>{lines}</p>"))
+}
+
+#[cfg(test)]
+mod tests;
