@@ -1,11 +1,16 @@
 //! What every answer has in common, put on at the very end: the body of a problem, and the headers
 //! that tell a browser what it may do with the page.
 
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::Body;
@@ -34,7 +39,7 @@ pub(crate) async fn finish(State(app): State<App>, request: Request, next: Next)
         || request.headers().contains_key(header::AUTHORIZATION);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
+    let mut response = caught(next.run(request)).await;
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         problem.log(&method, route.as_ref().map_or("an unknown path", MatchedPath::as_str));
         give_body(&mut response, &problem, &app, browser);
@@ -56,6 +61,27 @@ pub(crate) async fn finish(State(app): State<App>, request: Request, next: Next)
     response
 }
 
+/// A bug in one handler is one answer with 500 and a line in the log, not a connection that breaks off.
+async fn caught(work: impl Future<Output = Response>) -> Response {
+    let mut work = pin!(work);
+    let done = poll_fn(|context| {
+        // After a panic the future is not polled again, so nothing sees what it left half done.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    });
+    done.await.unwrap_or_else(|panic| {
+        Problem::internal().because("a handler panicked", words(&*panic)).into_response()
+    })
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without words").to_owned()
+}
+
 fn give_body(response: &mut Response, problem: &Problem, app: &App, browser: bool) {
     let page = browser.then(|| people::problem_page(&app.site, problem)).flatten();
     let (kind, body) = match page {
@@ -70,4 +96,19 @@ fn give_body(response: &mut Response, problem: &Problem, app: &App, browser: boo
 /// Adds a request header that the answer depends on.
 pub(crate) fn vary(headers: &mut HeaderMap, on: &'static str) {
     headers.append(header::VARY, HeaderValue::from_static(on));
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_answer() {
+        let answer = caught(async { panic!("half way") }).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let problem = answer.extensions().get::<Arc<Problem>>().unwrap();
+        assert_eq!(problem.cause.as_ref().unwrap().1.to_string(), "half way");
+    }
 }

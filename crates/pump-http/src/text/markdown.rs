@@ -12,7 +12,7 @@ const MAX_MENTIONS: usize = 20;
 /// The note's text as HTML. `profile_of` gives the address of the profile of somebody here with that
 /// name, if there is anybody.
 ///
-/// Different from plain CommonMark: HTML is text, an image is a link to it, a line ends where its
+/// Different from plain Markdown: HTML is text, an image is a link to it, a line ends where its
 /// author ended it, headings are small, and bare addresses and `@names` become links.
 pub(crate) fn from_markdown(
     source: &str,

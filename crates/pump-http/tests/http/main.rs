@@ -1,0 +1,9 @@
+//! The whole service in this process, asked as clients ask it, on a database of its own.
+
+mod api;
+mod feed;
+mod limits;
+mod pages;
+mod routes;
+mod safety;
+mod server;
