@@ -1,11 +1,73 @@
-//! `cargo xtask test`.
+//! `cargo xtask test`: every check and every test, and nothing else decides whether main is green.
+//!
+//! Formatting, lints and documents first, then the tests of the workspace, then, for root, those on
+//! machines with a real systemd. A step that fails does not keep the later ones from running. What
+//! was run and what was skipped is listed at the end; the last lines are cargo's own summaries.
+
+mod packages;
+mod releases;
+mod step;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
+
+use step::{Ended, Steps};
+
 /// Flags of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Run the long proofs too: ignored tests whose name begins with `long_`.
+    #[arg(long)]
+    long: bool,
+}
+
+/// Test files whose tests need a machine that boots.
+const BOOTED: [&str; 4] = ["--test", "booted*", "--test", "machine"];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not built yet: {args:?}")
+    let root = nix::unistd::geteuid().is_root();
+    let mut steps = Steps::default();
+    if root {
+        steps.run("the Debian packages that tests need", packages::install);
+    } else {
+        steps.skip("the Debian packages that tests need", "installing them needs root");
+    }
+    steps.cargo("formatting", &["fmt", "--all", "--check"]);
+    steps.cargo(
+        "lints",
+        &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+    );
+    steps.documents("documents", &["doc", "--quiet", "--workspace", "--no-deps"]);
+    // Tests that start the programs find them beside themselves.
+    steps.cargo("programs", &["build", "--quiet", "--workspace", "--bins"]);
+    steps.cargo("tests of the workspace", &["test", "--workspace", "--no-fail-fast"]);
+    booted(root, &mut steps);
+    if args.long {
+        let words = ["test", "--workspace", "--no-fail-fast", "--", "--ignored", "long_"];
+        steps.cargo("long proofs", &words);
+    } else {
+        steps.skip("long proofs", "they run with `--long`");
+    }
+    steps.tell()
+}
+
+/// What needs a machine that boots.
+fn booted(root: bool, steps: &mut Steps) {
+    let what = "tests on booted machines";
+    if !root {
+        steps.skip(what, "booting a machine needs root");
+        return;
+    }
+    let made = steps.run("two releases to install and upgrade to", || {
+        releases::make().context("could not make the releases")
+    });
+    if made == Ended::Well {
+        let words = ["test", "--workspace", "--no-fail-fast"];
+        // Two at a time: each machine runs a server of its own, and some a load.
+        let how = ["--", "--ignored", "--test-threads=2"];
+        steps.cargo(what, &[&words[..], &BOOTED, &how].concat());
+    } else {
+        steps.skip(what, "there are no releases to install");
+    }
 }

@@ -1,0 +1,55 @@
+//! The two releases that tests on booted machines install and upgrade to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::{dist, workspace};
+
+/// Makes them, and writes where they are into `releases.json` beside them.
+///
+/// # Errors
+/// When a build fails or a file cannot be written.
+pub(super) fn make() -> anyhow::Result<()> {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), PathBuf::from);
+    let folder = target.join("test");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let keys = target.join("dist-keys");
+    let current: semver::Version = env!("CARGO_PKG_VERSION").parse()?;
+    let next = semver::Version::new(current.major, current.minor, current.patch + 1);
+    let make = |version: &semver::Version, source: &Path| {
+        dist::make(&dist::Args::new(version.clone(), source, &keys))
+            .with_context(|| format!("could not make release {version}"))
+    };
+    let before = folder.join("before");
+    let after = folder.join("after");
+    let first = make(&current, &before)?;
+    // The next build replaces it.
+    let pump = folder.join("pump");
+    fs::copy(target.join("release/pump"), &pump).context("could not keep the first `pump`")?;
+    copy(&before, &after)?;
+    let second = make(&next, &after)?;
+    let told = serde_json::json!({
+        "first": first.info.name(),
+        "second": second.info.name(),
+        "pump": pump,
+        "bundle": first.bundle,
+        "before": before,
+        "after": after,
+        "trust_root": first.trust_root,
+    });
+    let path = folder.join("releases.json");
+    fs::write(&path, told.to_string())
+        .with_context(|| format!("could not write `{}`", path.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    anyhow::ensure!(status.success(), "could not copy `{}`", from.display());
+    Ok(())
+}

@@ -1,0 +1,275 @@
+//! The whole road on a real systemd: install, serve, upgrade under load, roll back, remove.
+//!
+//! Each test boots a machine of its own. The machine has neither curl nor zstd nor procps.
+
+#[path = "booted/releases.rs"]
+mod releases;
+#[path = "booted/state.rs"]
+mod state;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Duration;
+
+use pump_control::control::Status;
+use pump_test::Api;
+use pump_test::load::{Load, Plan};
+use pump_test::machine::{Machine, said};
+use serde_json::Value;
+
+use releases::Releases;
+use state::State;
+
+const LISTEN: &str = "127.0.0.1:8000";
+const PUMP: &str = "/run/test/pump";
+
+/// `pump install` with every answer but where to listen and the first account.
+const INSTALL: &[&str] = &[
+    PUMP,
+    "install",
+    "--from",
+    "/run/test/first.tar.zst",
+    "--domain",
+    "social.example",
+    "--source",
+    "/run/test/source",
+    "--trust-root",
+    "/run/test/root.json",
+    "--yes",
+    "--json",
+];
+
+/// How long clients go on, if nobody stops them.
+const AT_MOST: Duration = Duration::from_secs(300);
+
+/// Requests that must have been made between two steps of an upgrade.
+const BETWEEN_STEPS: u64 = 1500;
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn p1_p8_install_upgrade_reload_rollback_and_purge_on_a_booted_machine() {
+    let (machine, releases) = machine("pump-road");
+    let before = State::of(&machine);
+
+    let installed = json(&must_exit(&machine, 0, &[INSTALL, &["--account", "alice"]].concat()));
+    let password = installed["password"].as_str().expect("a password was made").to_owned();
+    assert_eq!(machine.must(&["systemctl", "is-active", "pumpd.service"]).trim(), "active");
+    assert_eq!(machine.must(&["systemctl", "is-active", "pump-upgrade.timer"]).trim(), "active");
+    let score = ["systemd-analyze", "security", "--no-pager", "--threshold=11", "pumpd.service"];
+    machine.must(&score);
+    let begun = status(&machine);
+    assert_eq!(begun.master.short(), releases.first);
+    assert_eq!(begun.workers_build.short(), releases.first);
+
+    let made = State::of(&machine);
+    made_as_listed(&machine, &before.new_files(&made));
+    let again = json(&must_exit(
+        &machine,
+        0,
+        &[PUMP, "install", "--from", "/run/test/first.tar.zst", "--json"],
+    ));
+    assert_eq!(again["changed"], serde_json::json!([]), "{again}");
+    assert_eq!(made.differences(&State::of(&machine)), [""; 0]);
+    assert_eq!(status(&machine).pid, begun.pid, "a second install restarts nothing");
+
+    releases.publish(&machine);
+    let address = LISTEN.parse().expect("an address");
+    let report = machine.within(|| {
+        let api = Api::new(address, "https://social.example");
+        let alice = api.sign_in("alice", &password).expect("alice can sign in");
+        let mut plan = Plan::new(api.address().clone(), api.host());
+        plan.lasts = AT_MOST;
+        plan.authors = vec![alice];
+        plan.pages = vec!["/".into(), "/@alice".into(), "/healthz".into()];
+        plan.big_page = "/users/alice/outbox?page=true".into();
+        let mut load = Load::start(plan);
+        let mut step = |what: &str, words: &[&str]| {
+            let seen = load.requests() + BETWEEN_STEPS;
+            pump_test::eventually(AT_MOST, || match load.requests() {
+                now if now >= seen => Ok(()),
+                now => Err(now),
+            });
+            load.mark(what);
+            must_exit(&machine, 0, words);
+        };
+        step("upgrade", &["pump", "upgrade", "--zero-downtime", "--yes"]);
+        let upgraded = status(&machine);
+        assert_eq!(upgraded.workers_build.short(), releases.second);
+        assert_eq!(upgraded.pid, begun.pid, "the master goes on");
+
+        step("reload", &["systemctl", "reload", "pumpd.service"]);
+        let reloaded = status(&machine);
+        assert!(reloaded.generation > upgraded.generation, "{reloaded:?}");
+        assert!(
+            reloaded.workers.iter().all(|worker| worker.build.short() == releases.second),
+            "{reloaded:?}"
+        );
+
+        step("rollback", &["pump", "rollback", "--yes"]);
+        step("after", &["pump", "status"]);
+        let report = load.stop();
+        for author in report.ledger().authors() {
+            let shown = api.outbox(author).expect("the outbox can be read");
+            let audit = report.ledger().check(Some(author), &shown);
+            assert!(audit.problems.is_empty(), "{:?}", audit.problems);
+        }
+        report
+    });
+    assert_eq!(report.failures(), 0, "{report}\n{}", report.time_line_text());
+    let back = status(&machine);
+    assert_eq!(back.workers_build.short(), releases.first);
+    assert_eq!(back.pid, begun.pid, "the master goes on");
+
+    must_exit(&machine, 0, &["pump", "uninstall", "--purge", "--yes"]);
+    assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn what_people_wrote_outlives_an_uninstall_and_is_there_after_the_next_install() {
+    let (machine, _) = machine("pump-again");
+    let installed = json(&must_exit(&machine, 0, &[INSTALL, &["--account", "alice"]].concat()));
+    let password = installed["password"].as_str().expect("a password was made").to_owned();
+    must_exit(&machine, 0, &["pump", "stop"]);
+    assert_eq!(machine.must(&["ss", "-Hltn"]), "", "a stopped server listens nowhere");
+    must_exit(&machine, 0, &["pump", "start"]);
+    must_exit(&machine, 0, &["pump", "uninstall"]);
+    assert!(!machine.path("/opt/pump").exists());
+    assert!(!machine.path("/etc/systemd/system/pumpd.service").exists());
+
+    must_exit(&machine, 0, &[PUMP, "install", "--from", "/run/test/first.tar.zst"]);
+    machine.within(|| {
+        let api = Api::new(LISTEN.parse().expect("an address"), "https://social.example");
+        api.sign_in("alice", &password).expect("alice is still there");
+    });
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn an_installation_that_is_refused_or_fails_leaves_the_machine_as_it_was() {
+    let (machine, _) = machine("pump-refused");
+    let before = State::of(&machine);
+
+    let other = machine.within(|| TcpListener::bind(LISTEN)).expect("the port is free");
+    let refused = must_exit(&machine, 51, &[INSTALL, &["--listen", LISTEN]].concat());
+    assert!(json(&refused)["error"].as_str().is_some_and(|text| text.contains(LISTEN)));
+    drop(other);
+    assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
+
+    let refused = must_exit(&machine, 50, &[INSTALL, &["--data-dir", "/home/data"]].concat());
+    assert!(json(&refused)["error"].as_str().is_some_and(|text| text.contains("/home")));
+    assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
+
+    // A database that no code of ours has made: the failure comes when much has been done.
+    machine.must(&["systemd-sysusers", "--inline", "u pump - - - -"]);
+    machine.must(&[
+        "sh",
+        "-c",
+        "mkdir -m 700 /var/lib/pump && echo junk >/var/lib/pump/pump.sqlite3",
+    ]);
+    machine.must(&["chown", "-R", "pump:pump", "/var/lib/pump"]);
+    let before = State::of(&machine);
+    let output = machine.run(INSTALL).expect("a command can be run");
+    assert!(!output.status.success(), "{}", said(&output));
+    let failure = json(&output);
+    assert!(
+        failure["error"].as_str().is_some_and(|text| text.contains("was removed again")),
+        "{failure}"
+    );
+    assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn what_a_package_manager_owns_is_left_to_it() {
+    let (machine, _) = machine("pump-packaged");
+    machine.must(&[
+        "sh",
+        "-ec",
+        "mkdir -p /run/deb/DEBIAN /run/deb/usr/bin
+         printf 'Package: pump\\nVersion: 1\\nArchitecture: all\\nMaintainer: a\\nDescription: b\\n' \
+             >/run/deb/DEBIAN/control
+         cp /run/test/pump /run/deb/usr/bin/pump
+         dpkg-deb --build /run/deb /run/pump.deb
+         dpkg --install /run/pump.deb",
+    ]);
+    let refused = json(&must_exit(&machine, 80, INSTALL));
+    assert!(
+        refused["hint"].as_str().is_some_and(|hint| hint.contains("apt install pump")),
+        "{refused}"
+    );
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn edited_units_stay_and_a_changed_address_reaches_the_socket_unit() {
+    let (machine, _) = machine("pump-edited");
+    must_exit(&machine, 0, INSTALL);
+    machine.must(&["sh", "-c", "echo '# mine' >>/etc/systemd/system/pump-upgrade.timer"]);
+    machine.must(&["sed", "-i", "s/:8000/:8001/", "/etc/pump/pumpd.toml"]);
+    let again = must_exit(&machine, 0, &[PUMP, "install", "--from", "/run/test/first.tar.zst"]);
+    assert!(said(&again).contains("pumpd.socket` was written"), "{}", said(&again));
+    assert!(said(&again).contains("pump-upgrade.timer` was edited"), "{}", said(&again));
+    let timer = machine.must(&["cat", "/etc/systemd/system/pump-upgrade.timer"]);
+    assert!(timer.ends_with("# mine\n"), "{timer}");
+    must_exit(&machine, 0, &["pump", "stop"]);
+    must_exit(&machine, 0, &["pump", "start"]);
+    assert_eq!(status(&machine).listen, ["127.0.0.1:8001"]);
+}
+
+/// Compares what an installation made with `packaging/files.list`.
+#[track_caller]
+fn made_as_listed(machine: &Machine, new: &[PathBuf]) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/files.list");
+    let list = std::fs::read_to_string(path).expect("the list is part of the source");
+    let mut listed = Vec::new();
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [group, _, mode, owner, path] = words[..] else { continue };
+        listed.push(path);
+        if mode != "-" && group != "private" {
+            let found = machine.must(&["stat", "--format=%04a %U:%G", path]);
+            assert_eq!(found.trim(), format!("{mode} {owner}"), "`{path}`");
+        }
+    }
+    for path in new {
+        // What `systemctl enable` made and `disable` removes.
+        let enabled = path.ancestors().any(|path| path.to_string_lossy().ends_with(".wants"));
+        let known = enabled || listed.iter().any(|listed| path.starts_with(listed));
+        assert!(known, "`{}` is not in the list", path.display());
+    }
+}
+
+/// A machine that has the releases at hand.
+fn machine(name: &str) -> (Machine, Releases) {
+    let releases = Releases::made();
+    let machine = Machine::boot(name).expect("a machine boots");
+    releases.carry(&machine);
+    (machine, releases)
+}
+
+#[track_caller]
+fn must_exit(machine: &Machine, code: i32, words: &[&str]) -> Output {
+    let output = machine.run(words).expect("a command can be run");
+    if output.status.code() != Some(code) {
+        let journal = machine
+            .run(&["journalctl", "--no-pager", "--lines=60", "--unit=pumpd.*"])
+            .map_or_else(|error| error.to_string(), |journal| said(&journal));
+        panic!("`{}`: {}\n{journal}", words.join(" "), said(&output));
+    }
+    output
+}
+
+#[track_caller]
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", said(output)))
+}
+
+#[track_caller]
+fn status(machine: &Machine) -> Status {
+    let output = must_exit(machine, 0, &["pump", "status", "--json"]);
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
+}
