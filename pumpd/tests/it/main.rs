@@ -2,6 +2,7 @@
 
 mod control;
 mod drain;
+mod proxy;
 mod roll;
 mod start;
 
