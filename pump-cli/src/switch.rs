@@ -40,6 +40,17 @@ pub(crate) enum Step {
     Restart(Reason),
 }
 
+/// What the operator has said about waiting connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Consent {
+    /// Nothing may wait.
+    pub(crate) zero_downtime: bool,
+    /// They may wait.
+    pub(crate) yes: bool,
+    /// Neither, but there is somebody to ask.
+    pub(crate) may_ask: bool,
+}
+
 /// In which direction the links change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -152,12 +163,11 @@ pub(crate) fn agree(
     context: &Context<'_>,
     step: &Step,
     candidate: &ReleaseInfo,
-    zero_downtime: bool,
-    yes: bool,
+    consent: Consent,
 ) -> Result<(), Failure> {
     let Step::Restart(reason) = step else { return Ok(()) };
     let name = candidate.name();
-    if zero_downtime {
+    if consent.zero_downtime {
         return Err(Failure::new(
             ExitStatus::OtherMagic,
             format!("{name} cannot be rolled onto: {reason}; nothing was changed"),
@@ -172,11 +182,11 @@ pub(crate) fn agree(
     } else {
         "connections wait until it is back"
     };
-    if yes {
+    if consent.yes {
         context.report.say(format_args!("{name} needs a restart ({reason}); {waits}"));
         return Ok(());
     }
-    if !context.host.can_ask || context.report.json {
+    if !consent.may_ask || !context.host.can_ask || context.report.json {
         return Err(Failure::new(
             ExitStatus::Usage,
             format!(
@@ -225,7 +235,7 @@ pub(crate) fn go(
         Step::Roll => {
             roll(context, to)?;
             links()?;
-            Ok(format!("{} serves; no connection was closed for it", to.name))
+            Ok(format!("{} serves", to.name))
         }
         Step::Restart(_) => {
             links()?;

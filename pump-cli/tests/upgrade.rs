@@ -10,6 +10,8 @@ mod place;
 mod bundles;
 #[path = "upgrade/cuts.rs"]
 mod cuts;
+#[path = "upgrade/real.rs"]
+mod real;
 #[path = "upgrade/sources.rs"]
 mod sources;
 #[path = "upgrade/ways.rs"]

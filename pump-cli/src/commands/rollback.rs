@@ -14,7 +14,7 @@ use crate::lock;
 use crate::ownership;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
-use crate::switch::{self, Direction};
+use crate::switch::{self, Consent, Direction};
 
 /// Flags of `pump rollback`.
 #[derive(Debug, clap::Args)]
@@ -70,7 +70,8 @@ fn roll_back(
     }
     let running = switch::running(context, releases)?;
     let step = switch::step(running.as_ref(), current, &previous.info)?;
-    switch::agree(context, &step, &previous.info, args.zero_downtime, args.yes)?;
+    let consent = Consent { zero_downtime: args.zero_downtime, yes: args.yes, may_ask: true };
+    switch::agree(context, &step, &previous.info, consent)?;
     let told = |result: &str| {
         context.report.value(&json!({
             "result": result, "from": current.name, "to": previous.name, "way": step.word(),

@@ -24,7 +24,7 @@ use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure, Report};
 use crate::service;
 use crate::source;
-use crate::switch::{self, Direction, Running, Step};
+use crate::switch::{self, Consent, Direction, Running, Step};
 use crate::trust;
 
 /// What has to stay free besides the release itself, in bytes.
@@ -158,13 +158,19 @@ fn upgrade(
     if args.unattended
         && let Some(entry) = Journal::of(&context.layout).rejected(&name)?
     {
+        let why = match entry.action {
+            Action::Rollback => "somebody went back from it".to_owned(),
+            _ => format!("it failed: {}", entry.result),
+        };
         return Err(Failure::new(
             ExitStatus::Held,
-            format!("{name} is left alone, since on {} {}", entry.at, entry.result),
+            format!("{name} is left alone, since on {:.0} {why}", entry.at),
         )
         .hint("a newer release is taken; to try this one again, run `pump upgrade` by hand"));
     }
-    switch::agree(context, &step, candidate, args.zero_downtime, args.yes)?;
+    let consent =
+        Consent { zero_downtime: args.zero_downtime, yes: args.yes, may_ask: !args.unattended };
+    switch::agree(context, &step, candidate, consent)?;
     if args.dry_run {
         context.report.result(format_args!("{name}, after {}, {}", current.name, step.sentence()));
         context.report.value(&json!({

@@ -146,11 +146,14 @@ impl Place {
 
     /// Lays a release into the tree and makes it the current one.
     pub(crate) fn install(&self, wanted: &Wanted) {
-        let info = wanted.info();
+        self.install_release(&wanted.info(), wanted.entries());
+    }
+
+    pub(crate) fn install_release(&self, info: &ReleaseInfo, entries: Vec<Entry>) {
         let folder = self.path("opt/pump/releases").join(info.name());
         let mut list = FileList::default();
-        let release = Entry::file("RELEASE.json", serde_json::to_vec(&info).expect("JSON"));
-        for entry in wanted.entries().into_iter().chain([release]) {
+        let release = Entry::file("RELEASE.json", serde_json::to_vec(info).expect("JSON"));
+        for entry in entries.into_iter().chain([release]) {
             let path = folder.join(&entry.path);
             fs::create_dir_all(path.parent().expect("it has one")).expect("our own folder");
             fs::write(&path, &entry.bytes).expect("our own file");

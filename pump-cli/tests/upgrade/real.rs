@@ -1,0 +1,145 @@
+//! With the real daemon: a private place that is started, upgraded under its own master, and stopped.
+//!
+//! Needs `pumpd` built beside these tests: `cargo build -p pumpd`.
+
+use std::fs;
+use std::process::Command;
+
+use pump_release::ReleaseInfo;
+use pump_repository::{Bundle, Entry, sha256};
+use serde_json::Value;
+
+use crate::place::{Place, version};
+
+/// A private place whose server is stopped when the test ends, however it ends.
+struct Served {
+    place: Place,
+    info: ReleaseInfo,
+    program: Vec<u8>,
+}
+
+impl Served {
+    fn new() -> Self {
+        let path = pump_test::pumpd().expect("the daemon is built: `cargo build -p pumpd`");
+        let program = fs::read(&path).expect("the daemon can be read");
+        let told = Command::new(&path).arg("release-info").output().expect("the daemon can be run");
+        let info: ReleaseInfo = serde_json::from_slice(&told.stdout).expect("release information");
+        let place = Place::new();
+        place.install_release(&info, vec![Entry::program("bin/pumpd", program.clone())]);
+        for folder in ["var/lib/pump", "run/pump"] {
+            fs::create_dir_all(place.path(folder)).expect("our own folder");
+        }
+        let config = format!(
+            "domain = \"social.example\"\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n\
+             data_dir = \"{}\"\nruntime_dir = \"{}\"\n[roll]\nlinger_seconds = 1\n",
+            place.path("var/lib/pump").display(),
+            place.path("run/pump").display(),
+        );
+        fs::write(place.path("etc/pump/pumpd.toml"), config).expect("our own file");
+        let served = Self { place, info, program };
+        served.place.pump(&["start"]).ended(0, "");
+        served
+    }
+
+    /// Offers the same program with a few bytes behind its end, which make it another build.
+    fn offer_other_build(&self, mark: &str) -> ReleaseInfo {
+        let program = [self.program.as_slice(), mark.as_bytes()].concat();
+        let info = ReleaseInfo { build: sha256(&program), ..self.info.clone() };
+        self.offer(&info, program);
+        info
+    }
+
+    fn offer(&self, info: &ReleaseInfo, program: Vec<u8>) {
+        let bundle = Bundle::pack(info, vec![Entry::program("bin/pumpd", program)]);
+        self.place.offer_info(info, &bundle.expect("an honest bundle can be packed"));
+    }
+
+    fn status(&self) -> Value {
+        self.place.pump(&["status", "--json"]).ended(0, "").json()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let stopped = self.place.pump(&["stop"]);
+        if !std::thread::panicking() {
+            stopped.ended(0, "");
+        }
+    }
+}
+
+#[test]
+fn a_running_server_is_rolled_forth_and_back_by_the_same_master() {
+    let served = Served::new();
+    let began = served.status();
+    let new = served.offer_other_build("the next build");
+    let version = new.version.to_string();
+    served.place.pump(&["upgrade", "--zero-downtime", "--to", &version]).ended(0, "serves");
+    assert_eq!(served.place.link("current"), Some(new.name()));
+    let now = served.status();
+    assert_eq!(now["workers_build"]["build"], new.build.to_string());
+    for worker in now["workers"].as_array().expect("a list") {
+        let link = format!("/proc/{}/exe", worker["pid"]);
+        // A worker that is leaving may be gone by now.
+        let Ok(exe) = fs::read(&link) else { continue };
+        let builds = [new.build, served.info.build];
+        assert!(builds.contains(&sha256(&exe)), "{worker}");
+        assert!(worker["state"] != "ready" || sha256(&exe) == new.build, "{worker}");
+    }
+    assert_eq!(now["pid"], began["pid"]);
+
+    served.place.pump(&["rollback", "--zero-downtime"]).ended(0, "serves");
+    assert_eq!(served.place.link("current"), Some(served.info.name()));
+    assert_eq!(served.place.link("previous"), Some(new.name()));
+    assert_eq!(served.status()["workers_build"]["build"], served.info.build.to_string());
+}
+
+#[test]
+fn p3_a_release_whose_workers_die_ends_where_it_began() {
+    let served = Served::new();
+    let said = serde_json::to_string(&ReleaseInfo {
+        version: "9.0.0".parse().expect("a version"),
+        ..served.info.clone()
+    })
+    .expect("JSON")
+    .replace(&served.info.build.to_string(), "@BUILD@");
+    // All that comes before its workers is as it should be.
+    let real = served.place.path("opt/pump/current/bin/pumpd");
+    let real = real.display();
+    let program = format!(
+        "#!/bin/sh\ncase $1 in\nrelease-info) build=$(/usr/bin/sha256sum <\"$0\")\n\
+         echo '{said}' | /bin/sed \"s/@BUILD@/${{build%% *}}/\" ;;\ncheck | migrate) exec {real} \"$@\" ;;\n\
+         *) echo 'no good' >&2; exit 9 ;;\nesac\n"
+    )
+    .into_bytes();
+    let info = ReleaseInfo {
+        version: "9.0.0".parse().expect("a version"),
+        build: sha256(&program),
+        ..served.info.clone()
+    };
+    served.offer(&info, program);
+    served.place.pump(&["upgrade"]).ended(62, "no good");
+    assert_eq!(served.place.link("current"), Some(served.info.name()));
+    let now = served.status();
+    assert_eq!(now["workers_build"]["build"], served.info.build.to_string());
+    assert_eq!(now["latch"]["build"]["build"], info.build.to_string());
+    served.place.pump(&["upgrade"]).ended(34, "");
+    // Another build clears the latch.
+    let next = served.offer_other_build("mended");
+    served.place.pump(&["upgrade", "--to", &next.version.to_string()]).ended(0, "serves");
+}
+
+#[test]
+fn a_restart_onto_a_release_that_does_not_start_goes_back_by_itself() {
+    let served = Served::new();
+    let broken = crate::place::Wanted {
+        magic: served.info.magic + 1,
+        schema: served.info.schema,
+        ..version("9.0.0")
+    };
+    served.place.offer(&broken);
+    served.place.pump(&["upgrade", "--zero-downtime"]).ended(30, "magic");
+    served.place.pump(&["upgrade", "--yes"]).ended(60, "serves again");
+    assert_eq!(served.place.link("current"), Some(served.info.name()));
+    assert_eq!(served.status()["workers_build"]["build"], served.info.build.to_string());
+}
