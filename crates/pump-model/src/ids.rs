@@ -1,7 +1,7 @@
 //! Ids: numbers that sort by the moment they were made.
 //!
-//! The upper bits are milliseconds since 1970, the lower sixteen are random, so that several workers
-//! can make ids without asking each other. Two may still meet; whoever stores one draws again then.
+//! The upper bits are milliseconds since 1970, the lower sixteen are random, so that an id
+//! cannot be guessed from its neighbours. Whoever stores one sees to it that ids never go down.
 //! An id is positive and fits a signed 64-bit integer, the only one that SQLite has. It is written in
 //! decimal, and in JSON only as a part of a URL: beyond 2^53 a JavaScript number is not exact.
 

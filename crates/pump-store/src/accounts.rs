@@ -93,8 +93,8 @@ impl Store {
             if count(transaction, same, [Sql(&new.name)])? > 0 {
                 return Err(Error::NameTaken(new.name.clone()).into());
             }
-            let taken = "SELECT count(*) FROM accounts WHERE id = ?1";
-            let id = fresh(transaction, taken, now, AccountId::new)?;
+            let newest = "SELECT coalesce(max(id), 0) FROM accounts";
+            let id = fresh(transaction, newest, now, AccountId::new)?;
             transaction
                 .prepare_cached(
                     "INSERT INTO accounts (id, name, display_name, summary, password_hash, created)

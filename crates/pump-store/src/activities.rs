@@ -145,8 +145,8 @@ pub(crate) fn record(
     };
     // Nobody is told what they did themselves.
     let recipient = recipient.filter(|recipient| *recipient != actor);
-    let taken = "SELECT count(*) FROM activities WHERE id = ?1";
-    let id = fresh(transaction, taken, now, ActivityId::new)?;
+    let newest = "SELECT coalesce(max(id), 0) FROM activities";
+    let id = fresh(transaction, newest, now, ActivityId::new)?;
     transaction
         .prepare_cached(
             "INSERT INTO activities (id, actor, kind, note, target, undone, recipient, published)

@@ -153,8 +153,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Activity, Error> {
         self.write(|transaction| {
-            let taken = "SELECT count(*) FROM notes WHERE id = ?1";
-            let id = fresh(transaction, taken, now, NoteId::new)?;
+            let newest = "SELECT coalesce(max(id), 0) FROM notes";
+            let id = fresh(transaction, newest, now, NoteId::new)?;
             transaction
                 .prepare_cached(
                     "INSERT INTO notes (id, author, source, content, published)

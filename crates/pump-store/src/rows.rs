@@ -121,24 +121,21 @@ pub(crate) fn count(connection: &Connection, sql: &str, params: impl Params) -> 
     Ok(u64::try_from(counted).unwrap_or(0))
 }
 
-/// An id that no row has. `taken` counts the rows that have it.
+/// An id above all that a table has. `newest` selects the greatest, or 0.
 ///
-/// Two ids of one millisecond meet once in 65,536 times; the next is then sought a millisecond later.
-/// The caller has the write lock, so nobody else takes it in between.
-pub(crate) fn fresh<I: Id>(
+/// Ids never go down, whatever the clock does, so what one author wrote later stands later, in one
+/// millisecond too. The caller has the write lock, so nobody else makes one in between.
+pub(crate) fn fresh<I: Id + TryFrom<i64>>(
     connection: &Connection,
-    taken: &str,
+    newest: &str,
     now: Timestamp,
     make: impl Fn(Timestamp, u16) -> I,
 ) -> Result<I, Fault> {
-    let mut moment = now;
-    loop {
-        let mut bits = [0; 2];
-        getrandom::fill(&mut bits)?;
-        let id = make(moment, u16::from_ne_bytes(bits));
-        if count(connection, taken, [id.number()])? == 0 {
-            return Ok(id);
-        }
-        moment = moment.after(std::time::Duration::from_millis(1));
-    }
+    let mut bits = [0; 2];
+    getrandom::fill(&mut bits)?;
+    let drawn = make(now, u16::from_ne_bytes(bits));
+    let newest = count(connection, newest, [])?;
+    let next = i64::try_from(newest).unwrap_or(i64::MAX).saturating_add(1);
+    // Never zero or less, so always an id.
+    Ok(if drawn.number() < next { I::try_from(next).unwrap_or(drawn) } else { drawn })
 }

@@ -1,5 +1,7 @@
 //! "I post something and my followers see it."
 
+use std::time::Duration;
+
 use pump_model::{Page, Viewer};
 use pump_store::{Account, Deed, Error, NoteState, Recorded, Undoable};
 
@@ -215,4 +217,19 @@ fn the_outbox_has_everything_somebody_did() {
         let found = world.store.activity(activity.id, Viewer::Anonymous).expect("looked");
         assert_eq!(found.as_ref(), Some(activity));
     }
+}
+
+#[test]
+fn what_was_written_later_stands_above_also_in_one_millisecond_and_when_the_clock_goes_back() {
+    let world = World::new();
+    let ada = world.person("ada");
+    let moment = world.now();
+    let texts: Vec<String> = (0..20).map(|number| format!("note {number}")).collect();
+    for (number, text) in texts.iter().enumerate() {
+        let back = Duration::from_secs(if number > 10 { 3600 } else { 0 });
+        let at = moment.before(back);
+        world.store.post_note(ada.id, &crate::note(text), at).expect("posted");
+    }
+    let newest_first: Vec<String> = texts.into_iter().rev().collect();
+    assert_eq!(world.profile(&ada), newest_first);
 }
