@@ -9,7 +9,7 @@ use std::time::Duration;
 use pump_control::ExitStatus;
 use pump_control::control::{Ask, Phase, Reply};
 use pump_test::fake::{self, Fault};
-use pump_test::load::{Load, Plan, Report};
+use pump_test::load::{Failure, Load, Plan, Report};
 use pump_test::process::sha256;
 use pump_test::{Account, Setup, TestCluster, eventually};
 
@@ -116,4 +116,23 @@ fn an_ended_cluster_leaves_nothing_behind() {
     assert_eq!(cluster.eventually(|status| status.workers.len() == 2).phase, Phase::Running);
     assert_eq!(cluster.end().expect("it ends by itself"), Some(0));
     assert!(everyone.iter().all(|process| !process.lives()));
+}
+
+/// Without this, a client that sees nothing could be one that does not look.
+#[test]
+fn a_roll_that_closes_idle_connections_at_once_is_seen_by_who_uses_them_again() {
+    let more = "[roll]\nlinger_seconds = 0\n".to_owned();
+    let cluster = TestCluster::start(Setup { more, ..Setup::default() });
+    let authors = [cluster.account("alice")];
+    let load = loaded(&cluster, &authors);
+    let rolled = cluster.roll(None);
+    assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
+    eventually(Duration::from_secs(30), || match load.failures() {
+        few @ 0..4 => Err(few),
+        _ => Ok(()),
+    });
+    let report = load.stop();
+    for (class, failure) in report.failures_by_kind().keys() {
+        assert!(matches!(failure, Failure::StaleReuse(_)), "{class} {failure}");
+    }
 }
