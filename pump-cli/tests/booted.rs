@@ -203,6 +203,25 @@ fn what_a_package_manager_owns_is_left_to_it() {
 
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn the_script_installs_from_a_source_with_nothing_but_a_shell() {
+    let (machine, _) = machine("pump-script");
+    machine.must(&[
+        "sh",
+        "/run/test/source/install.sh",
+        "/run/test/source",
+        "--domain",
+        "social.example",
+        "--trust-root",
+        "/run/test/root.json",
+        "--yes",
+    ]);
+    assert_eq!(machine.must(&["systemctl", "is-active", "pumpd.service"]).trim(), "active");
+    // What it recorded is enough for the upgrades to come.
+    must_exit(&machine, 0, &["pump", "upgrade", "--check"]);
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
 fn edited_units_stay_and_a_changed_address_reaches_the_socket_unit() {
     let (machine, _) = machine("pump-edited");
     must_exit(&machine, 0, INSTALL);

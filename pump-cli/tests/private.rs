@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use pump_control::control::{Phase, Status};
 use release::{OBLIGING, unpacked};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,10 +25,16 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self::with(OBLIGING)
+        Self::with(OBLIGING.as_bytes())
     }
 
-    fn with(daemon: &str) -> Self {
+    /// A release with the daemon that was built with this `pump`.
+    fn with_real_daemon() -> Self {
+        let path = pump_test::pumpd().expect("pumpd is built beside the tests");
+        Self::with(&fs::read(path).expect("pumpd can be read"))
+    }
+
+    fn with(daemon: &[u8]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let release = unpacked(folder.path(), daemon);
         fs::create_dir(folder.path().join("root")).expect("a temporary folder can be written");
@@ -60,6 +67,13 @@ impl Place {
         collect(&self.root(), &mut all);
         all.sort();
         all
+    }
+}
+
+impl Drop for Place {
+    /// A test that failed leaves no server behind.
+    fn drop(&mut self) {
+        self.pump(&["stop", "--quiet"]);
     }
 }
 
@@ -247,6 +261,57 @@ fn whoever_asks_a_server_that_does_not_run_is_told_how_to_start_it() {
         let output = place.pump(words);
         assert_exit(&output, 75);
     }
+    assert_exit(&place.pump(&["stop"]), 0);
+}
+
+#[test]
+fn a_real_server_is_started_asked_restarted_and_stopped() {
+    let place = Place::with_real_daemon();
+    assert_exit(&place.install(&["--listen", "127.0.0.1:0", "--account", "alice"]), 0);
+    let status = |output: &Output| -> Status {
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    };
+    let started = place.pump(&["start", "--json"]);
+    assert_exit(&started, 0);
+    let started = status(&started);
+    assert_eq!(started.phase, Phase::Running);
+    assert!(!started.listen[0].ends_with(":0"), "the real port is told: {:?}", started.listen);
+
+    let again = place.pump(&["start"]);
+    assert_exit(&again, 0);
+    assert!(stdout(&again).contains("runs already"), "{again:?}");
+
+    assert_exit(&place.pump(&["restart", "--wait"]), 0);
+    let asked = status(&place.pump(&["status", "--json"]));
+    assert_eq!(asked.pid, started.pid, "the master goes on");
+    assert!(asked.generation > started.generation, "{asked:?}");
+    let shown = place.pump(&["status"]);
+    assert_exit(&shown, 0);
+    assert!(stdout(&shown).starts_with(&asked.sentence), "{shown:?}");
+
+    let taken = place.pump(&["account", "create", "alice"]);
+    assert_ne!(taken.status.code(), Some(0), "{taken:?}");
+    assert_exit(&place.pump(&["account", "create", "bob"]), 0);
+
+    assert_exit(&place.pump(&["stop"]), 0);
+    assert_exit(&place.pump(&["status"]), 75);
+    assert_exit(&place.pump(&["uninstall", "--purge", "--yes"]), 0);
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn one_worker_is_restarted_only_when_that_is_said() {
+    let place = Place::with_real_daemon();
+    assert_exit(&place.install(&["--listen", "127.0.0.1:0"]), 0);
+    let config = place.root().join("etc/pump/pumpd.toml");
+    let text = fs::read_to_string(&config).expect("it was installed");
+    fs::write(&config, format!("{text}workers = 1\n")).expect("it is ours");
+    assert_exit(&place.pump(&["start"]), 0);
+    let refused = place.pump(&["restart", "--wait", "--json"]);
+    assert_exit(&refused, 32);
+    let value: Value = serde_json::from_slice(&refused.stdout).expect("JSON was asked for");
+    assert_eq!(value["exit"], 32, "{value}");
+    assert_exit(&place.pump(&["restart", "--wait", "--one-worker"]), 0);
     assert_exit(&place.pump(&["stop"]), 0);
 }
 

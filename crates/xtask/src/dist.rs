@@ -139,6 +139,7 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
         notes_url: args.notes_url.clone(),
     };
     source.offer(&offer, now, expiry)?;
+    offer_to_script(&source, args.channel, &bundle.sha256, &info, &binaries.join("pump"))?;
     let name = format!("pump-{}-{TARGET}.tar.zst", info.version);
     Ok(Made {
         bundle: std::path::absolute(source.file_of(&bundle.sha256, &name))?,
@@ -147,6 +148,30 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
         trust_root: std::path::absolute(source.trust_root())?,
         info,
     })
+}
+
+/// Offers `install.sh`, and the newest release's `pump` for it: few machines can unpack zstd, and `pump`
+/// can. The list that names it has the form of the one that names the bundle.
+fn offer_to_script(
+    source: &Source,
+    channel: Channel,
+    bundle: &pump_release::Digest,
+    info: &ReleaseInfo,
+    pump: &Path,
+) -> anyhow::Result<()> {
+    let newest = source.dir().join(format!("{channel}.sha256"));
+    if !fs::read_to_string(&newest).is_ok_and(|line| line.starts_with(&bundle.to_string())) {
+        // An older version was made again.
+        return Ok(());
+    }
+    let script = workspace().join("packaging/install.sh");
+    fs::copy(&script, source.dir().join("install.sh")).context("could not offer `install.sh`")?;
+    let bytes = read(pump)?;
+    let hash = sha256(&bytes);
+    let name = format!("pump-{}-{TARGET}", info.version);
+    fs::write(source.file_of(&hash, &name), bytes).context("could not offer `pump`")?;
+    let list = source.dir().join(format!("{channel}-pump.sha256"));
+    fs::write(list, format!("{hash}  targets/{hash}.{name}\n")).context("could not offer `pump`")
 }
 
 /// Builds both programs and returns the folder they are in.

@@ -34,7 +34,7 @@ esac
 "#;
 
 /// Makes a release folder with this daemon and returns it.
-pub(crate) fn unpacked(place: &Path, daemon: &str) -> PathBuf {
+pub(crate) fn unpacked(place: &Path, daemon: &[u8]) -> PathBuf {
     let folder = place.join("unpacked");
     fs::create_dir_all(folder.join("bin")).expect("a temporary folder can be written");
     fs::copy(env!("CARGO_BIN_EXE_pump"), folder.join("bin/pump")).expect("pump can be copied");

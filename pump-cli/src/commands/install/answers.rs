@@ -84,7 +84,10 @@ impl Answers {
     pub(super) fn command(&self, from: &Path, context: &Context<'_>) -> String {
         let mut words = vec![crate::service::command(context), "install".into()];
         let mut flag = |name: &str, value: &str| words.push(format!("{name} {}", quoted(value)));
-        flag("--from", &from.to_string_lossy());
+        // What `install.sh` fetched is gone when this is read.
+        if !from.starts_with(std::env::temp_dir()) {
+            flag("--from", &from.to_string_lossy());
+        }
         flag("--domain", &self.domain);
         for address in &self.listen {
             flag("--listen", &address.to_string());
