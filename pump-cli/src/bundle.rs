@@ -102,8 +102,7 @@ pub(crate) fn unpack(
 /// # Errors
 /// With the first file that is missing or changed.
 pub(crate) fn verify(release: &Path) -> Result<(), BundleError> {
-    let list = read_list(&release.join("FILES"))?;
-    for (path, listed) in list.iter() {
+    for (path, listed) in list(release)?.iter() {
         let file = release.join(path);
         let changed = || wrong(format!("`{}` is missing or was changed", file.display()));
         let mode = fs::symlink_metadata(&file).map_err(|_| changed())?.permissions().mode();
@@ -114,6 +113,14 @@ pub(crate) fn verify(release: &Path) -> Result<(), BundleError> {
         }
     }
     Ok(())
+}
+
+/// The list of files of a release on disk.
+///
+/// # Errors
+/// When it is missing or something else.
+pub(crate) fn list(release: &Path) -> Result<FileList, BundleError> {
+    read_list(&release.join("FILES"))
 }
 
 /// What `RELEASE.json` of a release on disk says.

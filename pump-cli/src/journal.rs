@@ -90,6 +90,19 @@ impl Journal {
         write().with_context(|| format!("could not write `{}`", self.path.display()))
     }
 
+    /// Appends a run, unless it is a refusal that says what the last one said: a timer that meets the
+    /// same every hour makes no history.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn append_unless_repeated(&self, entry: &Entry) -> anyhow::Result<()> {
+        let repeated = self.last(1)?.first().is_some_and(|last| {
+            let same = |one: &Entry| (one.action, one.exit, one.to.clone(), one.result.clone());
+            entry.exit != ExitStatus::Done && same(last) == same(entry)
+        });
+        if repeated { Ok(()) } else { self.append(entry) }
+    }
+
     /// The last runs, the newest last.
     ///
     /// # Errors
@@ -203,6 +216,20 @@ mod tests {
         file.write_all(br#"{"at":"2026-01-01T0"#).unwrap();
         journal.append(&run).unwrap();
         assert_eq!(journal.last(10).unwrap(), [run.clone(), run]);
+    }
+
+    #[test]
+    fn a_refusal_that_is_met_every_hour_is_written_once() {
+        let (_place, journal) = journal();
+        let refused = entry(Action::Upgrade, "1", "2", ExitStatus::Expired);
+        for _ in 0..3 {
+            journal.append_unless_repeated(&refused).unwrap();
+        }
+        let done = entry(Action::Upgrade, "1", "2", ExitStatus::Done);
+        journal.append_unless_repeated(&done).unwrap();
+        journal.append_unless_repeated(&done).unwrap();
+        journal.append_unless_repeated(&refused).unwrap();
+        assert_eq!(journal.last(10).unwrap(), [refused.clone(), done.clone(), done, refused]);
     }
 
     #[test]

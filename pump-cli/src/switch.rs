@@ -3,12 +3,15 @@
 //! Used by `pump upgrade` and `pump rollback`. The links change only when the other release is proven
 //! to serve, except where connections wait: there the service is started from the links.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use pump_control::ExitStatus;
 use pump_control::control::{Ask, Build, Phase, Reply, Restart, Status};
 use pump_release::{Digest, Reason, ReleaseInfo, Way, may_open, way};
 
+use crate::bundle;
 use crate::context::Context;
 use crate::control::{self, ControlError, Conversation};
 use crate::inspect;
@@ -16,6 +19,9 @@ use crate::releases::{Installed, Releases};
 use crate::report::Failure;
 use crate::service;
 use crate::systemd::systemctl;
+
+/// Where a release keeps the units it was made with.
+const UNITS: &str = "systemd/";
 
 /// How long the master may take to say whether it begins a roll.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -167,21 +173,18 @@ pub(crate) fn agree(
 ) -> Result<(), Failure> {
     let Step::Restart(reason) = step else { return Ok(()) };
     let name = candidate.name();
-    if consent.zero_downtime {
-        return Err(Failure::new(
-            ExitStatus::OtherMagic,
-            format!("{name} cannot be rolled onto: {reason}; nothing was changed"),
-        )
-        .hint(format!(
-            "run `{}` without `--zero-downtime` for one restart in which connections wait",
-            service::command(context)
-        )));
-    }
     let waits = if context.layout.is_private() {
         "connections are refused until it is back: a private place has no systemd to hold them"
     } else {
         "connections wait until it is back"
     };
+    if consent.zero_downtime {
+        return Err(Failure::new(
+            ExitStatus::OtherMagic,
+            format!("{name} cannot be rolled onto: {reason}; nothing was changed"),
+        )
+        .hint(format!("run it without `--zero-downtime` for one restart in which {waits}")));
+    }
     if consent.yes {
         context.report.say(format_args!("{name} needs a restart ({reason}); {waits}"));
         return Ok(());
@@ -212,6 +215,7 @@ pub(crate) fn go(
     context: &Context<'_>,
     releases: &Releases,
     step: &Step,
+    from: &Installed,
     to: &Installed,
     direction: Direction,
 ) -> Result<String, Failure> {
@@ -235,15 +239,19 @@ pub(crate) fn go(
         Step::Roll => {
             roll(context, to)?;
             links()?;
+            // It serves: what a changed unit hardens takes effect at the next restart.
+            if let Err(failure) = renew_units(context, from, to) {
+                context.report.warn(format_args!("the units stay as they were: {failure}"));
+            }
             Ok(format!("{} serves", to.name))
         }
         Step::Restart(_) => {
             links()?;
             context.report.say(format_args!("restarting the server on {}", to.name));
-            let Err(failure) = restart(context, to) else {
-                return Ok(format!("{} serves, after a restart", to.name));
-            };
-            Err(go_back(context, releases, failure))
+            match renew_units(context, from, to).and_then(|()| restart(context, to)) {
+                Ok(()) => Ok(format!("{} serves, after a restart", to.name)),
+                Err(failure) => Err(go_back(context, releases, from, to, failure)),
+            }
         }
     }
 }
@@ -311,6 +319,35 @@ fn serves(status: &Status, to: &Installed) -> bool {
     status.workers_build.build == to.info.build.to_string() && status.phase != Phase::Stopping
 }
 
+/// Has a release's own `pump` write the units that the release was made with, when they differ: this
+/// one knows only its own. What an administrator edited stays.
+fn renew_units(context: &Context<'_>, from: &Installed, to: &Installed) -> Result<(), Failure> {
+    if context.layout.is_private() || units_of(from)? == units_of(to)? {
+        return Ok(());
+    }
+    let pump = to.path.join("bin/pump");
+    let output = Command::new(&pump)
+        .args(["install", "--quiet"])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("could not run `{}`", pump.display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
+    let error = format!("`{} install` ended with {}", pump.display(), output.status);
+    Err(Failure::new(ExitStatus::Failed, error).output(said))
+}
+
+/// The units of a release, with their hashes.
+fn units_of(release: &Installed) -> Result<Vec<(String, Digest)>, Failure> {
+    let list = bundle::list(&release.path).map_err(anyhow::Error::from)?;
+    let units = list.iter().filter(|(path, _)| path.starts_with(UNITS));
+    Ok(units.map(|(path, file)| (path.to_owned(), file.sha256)).collect())
+}
+
 /// Stops and starts the server, from the links.
 fn restart(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
     if context.layout.is_private() {
@@ -332,9 +369,16 @@ fn restart(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
 }
 
 /// After a failed restart: the links and the service as they were.
-fn go_back(context: &Context<'_>, releases: &Releases, failure: Failure) -> Failure {
+fn go_back(
+    context: &Context<'_>,
+    releases: &Releases,
+    from: &Installed,
+    to: &Installed,
+    failure: Failure,
+) -> Failure {
     let back = || -> Result<String, Failure> {
         releases.exchange()?;
+        renew_units(context, to, from)?;
         if !context.layout.is_private() {
             // A start limit that the failed build has used up must not stop the old one.
             systemctl(&["reset-failed", "pumpd.service"])?;

@@ -88,7 +88,7 @@ fn roll_back(
         told("dry-run");
         return Ok(None);
     }
-    let done = switch::go(context, releases, &step, &previous, Direction::Back)?;
+    let done = switch::go(context, releases, &step, current, &previous, Direction::Back)?;
     tidy(context, releases, running.as_ref());
     told("rolled-back");
     Ok(Some(done))

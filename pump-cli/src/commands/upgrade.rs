@@ -179,7 +179,7 @@ fn upgrade(
         return Ok(None);
     }
     let candidate = stage(context, releases, catalogue, candidate, artifact)?;
-    let done = switch::go(context, releases, &step, &candidate, Direction::Forward)?;
+    let done = switch::go(context, releases, &step, current, &candidate, Direction::Forward)?;
     tidy(context, releases, running.as_ref());
     context.report.value(&json!({
         "result": "upgraded", "from": current.name, "to": name, "way": step.word(), "exit": 0,
@@ -303,7 +303,7 @@ impl<'a> Run<'a> {
                 result: result.clone(),
                 seconds: self.began.elapsed().as_secs(),
             };
-            if let Err(error) = Journal::of(&self.context.layout).append(&entry) {
+            if let Err(error) = Journal::of(&self.context.layout).append_unless_repeated(&entry) {
                 self.context.report.warn(format_args!("the history lacks this run: {error:#}"));
             }
         }
