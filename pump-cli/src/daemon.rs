@@ -120,9 +120,8 @@ impl Daemon {
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, printed: &[u8]) -> Result<T, Failure> {
-        let parsed = serde_json::from_slice(printed).with_context(|| {
-            format!("`{}` answered what it should not", self.program.display())
-        })?;
+        let parsed = serde_json::from_slice(printed)
+            .with_context(|| format!("`{}` answered what it should not", self.program.display()))?;
         Ok(parsed)
     }
 

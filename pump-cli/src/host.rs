@@ -16,6 +16,8 @@ pub(crate) struct Host {
     pub(crate) uid: u32,
     /// Whether a person can be asked: standard input and standard error are terminals.
     pub(crate) can_ask: bool,
+    /// Who typed `sudo`, as it tells (sudo(8)).
+    pub(crate) login: Option<String>,
     /// The file of this program, with links resolved. `None` where `/proc` cannot be read.
     pub(crate) program: Option<PathBuf>,
 }
@@ -27,6 +29,7 @@ impl Host {
             args: std::env::args_os().collect(),
             uid: nix::unistd::geteuid().as_raw(),
             can_ask: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
+            login: std::env::var("SUDO_USER").ok(),
             program: std::env::current_exe().and_then(std::fs::canonicalize).ok(),
         }
     }

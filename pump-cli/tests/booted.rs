@@ -161,6 +161,10 @@ fn an_installation_that_is_refused_or_fails_leaves_the_machine_as_it_was() {
     assert!(json(&refused)["error"].as_str().is_some_and(|text| text.contains("/home")));
     assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
 
+    machine.must(&["mkdir", "/srv/data"]);
+    let refused = must_exit(&machine, 50, &[INSTALL, &["--data-dir", "/srv/data"]].concat());
+    assert!(json(&refused)["error"].as_str().is_some_and(|text| text.contains("/srv/data")));
+
     // A database that no code of ours has made: the failure comes when much has been done.
     machine.must(&["systemd-sysusers", "--inline", "u pump - - - -"]);
     machine.must(&[
@@ -222,6 +226,22 @@ fn the_script_installs_from_a_source_with_nothing_but_a_shell() {
 
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn the_timer_s_service_upgrades_by_itself_from_its_own_sandbox() {
+    let (machine, releases) = machine("pump-timer");
+    must_exit(&machine, 0, INSTALL);
+    must_exit(&machine, 0, &["systemctl", "start", "pump-upgrade.service"]);
+    let before = status(&machine);
+    assert_eq!(before.workers_build.short(), releases.first, "nothing newer is on offer");
+
+    releases.publish(&machine);
+    must_exit(&machine, 0, &["systemctl", "start", "pump-upgrade.service"]);
+    let after = status(&machine);
+    assert_eq!(after.workers_build.short(), releases.second);
+    assert_eq!(after.pid, before.pid, "the master goes on");
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
 fn edited_units_stay_and_a_changed_address_reaches_the_socket_unit() {
     let (machine, _) = machine("pump-edited");
     must_exit(&machine, 0, INSTALL);
@@ -273,7 +293,7 @@ fn must_exit(machine: &Machine, code: i32, words: &[&str]) -> Output {
     let output = machine.run(words).expect("a command can be run");
     if output.status.code() != Some(code) {
         let journal = machine
-            .run(&["journalctl", "--no-pager", "--lines=60", "--unit=pumpd.*"])
+            .run(&["journalctl", "--no-pager", "--lines=60", "--unit=pump*"])
             .map_or_else(|error| error.to_string(), |journal| said(&journal));
         panic!("`{}`: {}\n{journal}", words.join(" "), said(&output));
     }

@@ -184,9 +184,25 @@ fn a_step_that_fails_midway_takes_back_what_the_others_did() {
 #[test]
 fn a_wrong_configuration_is_refused_before_anything_is_touched() {
     let place = Place::new();
-    let output = place.pump(&["install", "--domain", "wrong", "--yes"]);
+    let output = place.pump(&["install", "--domain", "wrong.example", "--yes"]);
     assert_exit(&output, 78);
     assert!(stderr(&output).contains("the domain is wrong"), "{output:?}");
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn an_answer_that_cannot_be_is_refused_before_anything_is_touched() {
+    let place = Place::new();
+    for words in [["--domain", "no domain"], ["--account", "admin"], ["--listen", "8000"]] {
+        let mut all = vec!["install", "--yes"];
+        all.extend(words);
+        if words[0] != "--domain" {
+            all.extend(["--domain", "social.example"]);
+        }
+        let output = place.pump(&all);
+        assert_exit(&output, 2);
+        assert!(stderr(&output).contains(words[1]), "{output:?}");
+    }
     assert_eq!(place.listing(), []);
 }
 

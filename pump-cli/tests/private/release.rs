@@ -20,7 +20,7 @@ case "$words" in
 esac
 case "$1" in
 check)
-    [ "$(value domain)" = wrong ] && { echo "error: the domain is wrong" >&2; exit 78; }
+    [ "$(value domain)" = wrong.example ] && { echo "error: the domain is wrong" >&2; exit 78; }
     listen=$(sed -n 's/^listen = //p' "$config")
     echo "{\"domain\":\"$(value domain)\",\"public_url\":\"https://$(value domain)\",\
 \"site_name\":\"$(value site_name)\",\"listen\":$listen,\"data_dir\":\"$(value data_dir)\",\

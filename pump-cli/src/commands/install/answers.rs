@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use dialoguer::{Confirm, Input};
 use pump_control::ExitStatus;
+use pump_model::{Domain, LocalName};
 
 use super::{InstallArgs, YesNo, upgrades};
 use crate::address::Address;
@@ -54,16 +55,9 @@ impl Answers {
         let data_dir = data_dir(args, context, asks)?;
         let site_name = match &args.site_name {
             Some(name) => name.clone(),
-            None => text(asks, "Name of the site", &domain)?,
+            None => text(asks, "Name of the site", &domain, anything)?,
         };
-        let account = match &args.account {
-            Some(name) => Some(name.clone()),
-            None if asks => {
-                let name = text(asks, "First account (empty for none)", "admin")?;
-                (!name.is_empty()).then_some(name)
-            }
-            None => None,
-        };
+        let account = account_name(args, asks, context)?;
         let password = args.password_file.as_deref().map(password_of).transpose()?;
         let auto_upgrade = auto_upgrade(args, context, asks)?;
         Ok(Self {
@@ -113,15 +107,37 @@ impl Answers {
 }
 
 fn domain(args: &InstallArgs, asks: bool) -> Result<String, Failure> {
+    let valid = |text: &str| text.parse::<Domain>().map(drop).map_err(|why| why.to_string());
     if let Some(domain) = &args.domain {
-        return Ok(domain.clone());
+        return given("--domain", domain, valid);
     }
     if asks {
-        return text(asks, "Domain that accounts carry, as in @alice@DOMAIN", &host_name());
+        let question = "Domain that accounts carry, as in @alice@DOMAIN";
+        return text(asks, question, &host_name(), valid);
     }
     // No default: every id that is ever published carries it, so nobody should get it by accident.
     Err(Failure::new(ExitStatus::Usage, "the domain is missing, and it cannot change later")
         .hint("give it, as in `pump install --domain social.example`"))
+}
+
+fn account_name(
+    args: &InstallArgs,
+    asks: bool,
+    context: &Context<'_>,
+) -> Result<Option<String>, Failure> {
+    let valid =
+        |text: &str| LocalName::for_new_account(text).map(drop).map_err(|why| why.to_string());
+    if let Some(name) = &args.account {
+        return given("--account", name, valid).map(Some);
+    }
+    if !asks {
+        return Ok(None);
+    }
+    // Whoever typed `sudo`, if that can be the name of an account.
+    let login = context.host.login.as_deref().filter(|name| valid(name).is_ok());
+    let or_none = |text: &str| if text.is_empty() { Ok(()) } else { valid(text) };
+    let name = text(asks, "First account (empty for none)", login.unwrap_or(""), or_none)?;
+    Ok((!name.is_empty()).then_some(name))
 }
 
 fn listen(args: &InstallArgs, asks: bool) -> Result<Vec<Address>, Failure> {
@@ -130,8 +146,12 @@ fn listen(args: &InstallArgs, asks: bool) -> Result<Vec<Address>, Failure> {
             Some(proxy) => format!("Listen where ({proxy} is here and can be put in front)"),
             None => "Listen where (address:port, or unix:/run/pump/http.sock)".to_owned(),
         };
-        let answer = text(asks, &question, &free_address().to_string())?;
-        answer.split([',', ' ']).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        let valid = |text: &str| {
+            let wrong = parts(text).find_map(|part| part.parse::<Address>().err());
+            wrong.map_or(Ok(()), |why| Err(why.to_string()))
+        };
+        let answer = text(asks, &question, &free_address().to_string(), valid)?;
+        parts(&answer).map(str::to_owned).collect()
     } else {
         args.listen.clone()
     };
@@ -148,7 +168,7 @@ fn data_dir(args: &InstallArgs, context: &Context<'_>, asks: bool) -> Result<Pat
     let usual = context.layout.data();
     let dir = match &args.data_dir {
         Some(dir) => dir.clone(),
-        None => text(asks, "Folder for the data", &usual.to_string_lossy())?.into(),
+        None => text(asks, "Folder for the data", &usual.to_string_lossy(), anything)?.into(),
     };
     if dir.is_absolute() && !dir.to_string_lossy().contains(char::is_whitespace) {
         return Ok(dir);
@@ -192,24 +212,53 @@ fn password_of(file: &Path) -> Result<String, Failure> {
     account::read(open)
 }
 
-/// Asks, or takes the default where nobody can be asked.
-fn text(asks: bool, question: &str, default: &str) -> Result<String, Failure> {
+/// The addresses of one answer.
+fn parts(answer: &str) -> impl Iterator<Item = &str> {
+    answer.split([',', ' ']).filter(|part| !part.is_empty())
+}
+
+/// Whether an answer will do, or why not.
+type Verdict = Result<(), String>;
+
+fn anything(_answer: &str) -> Verdict {
+    Ok(())
+}
+
+/// An answer that was given as a flag.
+fn given(flag: &str, answer: &str, valid: impl Fn(&str) -> Verdict) -> Result<String, Failure> {
+    valid(answer).map_err(|why| {
+        Failure::new(ExitStatus::Usage, format!("`{flag} {answer}`: {why}"))
+            .hint("run `pump install --help`")
+    })?;
+    Ok(answer.to_owned())
+}
+
+/// Asks until the answer will do, or takes the default where nobody can be asked.
+fn text(
+    asks: bool,
+    question: &str,
+    default: &str,
+    valid: impl Fn(&str) -> Verdict,
+) -> Result<String, Failure> {
     if !asks {
         return Ok(default.to_owned());
     }
-    let answer: String = Input::new()
+    let mut input = Input::<String>::new()
         .with_prompt(question)
-        .default(default.to_owned())
         .allow_empty(true)
-        .interact_text()
-        .context("could not ask")?;
+        .validate_with(|answer: &String| valid(answer.trim()));
+    if !default.is_empty() {
+        input = input.default(default.to_owned());
+    }
+    let answer = input.interact_text().context("could not ask")?;
     Ok(answer.trim().to_owned())
 }
 
-/// The machine's name, as a first guess at the domain.
+/// The machine's name, as a first guess at the domain, if it is more than one word.
 fn host_name() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
-    name.to_string_lossy().into_owned()
+    let name = name.to_string_lossy().into_owned();
+    if name.contains('.') { name } else { String::new() }
 }
 
 /// A web server that is installed here and could stand in front.
