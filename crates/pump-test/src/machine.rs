@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::eventually::{eventually, pause};
 use crate::process;
 
-/// The Debian release that machines run.
+/// The Debian release that machines run, unless `PUMP_TEST_SUITE` names another.
 const SUITE: &str = "bookworm";
 
 /// What a machine has beyond the packages that every Debian has. No curl, no procps, no sudo: a
@@ -248,18 +248,19 @@ pub fn base() -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&folder)?;
     let lock = File::create(folder.join("lock"))?;
     lock.lock().context("could not lock the folder of base trees")?;
-    let base = folder.join(SUITE);
+    let suite = std::env::var("PUMP_TEST_SUITE").unwrap_or_else(|_| SUITE.to_owned());
+    let base = folder.join(&suite);
     if base.exists() {
         return Ok(base);
     }
-    let new = folder.join(format!("{SUITE}.new"));
+    let new = folder.join(format!("{suite}.new"));
     if new.exists() {
         fs::remove_dir_all(&new)?;
     }
     let made = Command::new("mmdebstrap")
         .args(["--quiet", "--variant=minbase"])
         .arg(format!("--include={PACKAGES}"))
-        .arg(SUITE)
+        .arg(&suite)
         .arg(&new)
         .output()
         .context("could not run `mmdebstrap`")?;

@@ -8,6 +8,7 @@ mod packages;
 mod releases;
 mod step;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -38,11 +39,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "lints",
         &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"],
     );
-    steps.documents("documents", &["doc", "--quiet", "--workspace", "--no-deps"]);
+    let words = ["doc", "--quiet", "--workspace", "--no-deps"];
+    steps.cargo_with("documents", &words, ("RUSTDOCFLAGS", "--deny warnings"));
     // Tests that start the programs find them beside themselves.
     steps.cargo("programs", &["build", "--quiet", "--workspace", "--bins"]);
     steps.cargo("tests of the workspace", &["test", "--workspace", "--no-fail-fast"]);
-    booted(root, &mut steps);
+    proxied(&mut steps);
+    booted(root, args.long, &mut steps);
     if args.long {
         let words = ["test", "--workspace", "--no-fail-fast", "--", "--ignored", "long_"];
         steps.cargo("long proofs", &words);
@@ -52,8 +55,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     steps.tell()
 }
 
+/// What needs a web server in front.
+fn proxied(steps: &mut Steps) {
+    let what = "tests behind nginx";
+    if Path::new("/usr/sbin/nginx").exists() {
+        let words = ["test", "--package", "pumpd", "--test", "it", "--", "--ignored", "nginx"];
+        steps.cargo(what, &words);
+    } else {
+        steps.skip(what, "there is no nginx");
+    }
+}
+
 /// What needs a machine that boots.
-fn booted(root: bool, steps: &mut Steps) {
+fn booted(root: bool, long: bool, steps: &mut Steps) {
     let what = "tests on booted machines";
     if !root {
         steps.skip(what, "booting a machine needs root");
@@ -66,7 +80,12 @@ fn booted(root: bool, steps: &mut Steps) {
         let words = ["test", "--workspace", "--no-fail-fast"];
         // Two at a time: each machine runs a server of its own, and some a load.
         let how = ["--", "--ignored", "--test-threads=2"];
-        steps.cargo(what, &[&words[..], &BOOTED, &how].concat());
+        let words = [&words[..], &BOOTED, &how].concat();
+        steps.cargo(what, &words);
+        if long {
+            let newer = "tests on booted machines of the next Debian";
+            steps.cargo_with(newer, &words, ("PUMP_TEST_SUITE", "trixie"));
+        }
     } else {
         steps.skip(what, "there are no releases to install");
     }

@@ -47,10 +47,15 @@ impl Steps {
         self.command(what, words, cargo())
     }
 
-    /// As [`Self::cargo`], with each warning about documents an error.
-    pub(super) fn documents(&mut self, what: &str, words: &[&str]) -> Ended {
+    /// As [`Self::cargo`], with one variable more in its environment.
+    pub(super) fn cargo_with(
+        &mut self,
+        what: &str,
+        words: &[&str],
+        (name, value): (&str, &str),
+    ) -> Ended {
         let mut command = cargo();
-        command.env("RUSTDOCFLAGS", "--deny warnings");
+        command.env(name, value);
         self.command(what, words, command)
     }
 
@@ -85,7 +90,8 @@ impl Steps {
         self.note(what, ended.unwrap_or(false), begun.elapsed())
     }
 
-    /// Runs a command, shows what it prints as it comes, and keeps its summaries.
+    /// Runs a command and shows what it prints as it comes, but for its summaries: they stand once, at
+    /// the end.
     fn pass_on(&mut self, command: &mut Command) -> anyhow::Result<bool> {
         let mut child = command
             .current_dir(workspace())
@@ -97,9 +103,9 @@ impl Steps {
         // Bytes: what a test prints is not always text.
         for line in BufReader::new(printed).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
-            println!("{line}");
-            // A program without tests sums up nothing.
-            if line.starts_with(SUMMARY) && !line.contains(" 0 passed; 0 failed; 0 ignored;") {
+            if !line.starts_with(SUMMARY) {
+                println!("{line}");
+            } else if !line.contains(" 0 passed; 0 failed;") {
                 self.summaries.push(line);
             }
         }
