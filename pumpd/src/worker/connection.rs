@@ -67,8 +67,8 @@ impl Serving {
 
     /// Serves a connection to its end.
     pub(super) async fn serve(self, stream: Stream, peer: Peer) {
-        let head = Head::default();
         let traffic = stream.traffic();
+        let head = Head::new(stream.traffic());
         let handler = Handler { service: self.service.clone(), draining: self.draining(), peer };
         let hyper = http1::Builder::new()
             .timer(head.clone())
@@ -96,9 +96,7 @@ impl Watched<'_> {
         let mut begun = pin!(self.serving.draining.clone().begun());
         let mut timer = pin!(tokio::time::sleep(self.serving.idle));
         let mut lame = false;
-        let mut doing = Doing::Idle;
-        // Bytes read when the last request had been answered.
-        let mut answered = 0;
+        let (mut doing, mut waits) = (Doing::Idle, 0);
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(ended) = hyper.as_mut().poll(cx) {
@@ -106,9 +104,9 @@ impl Watched<'_> {
                 }
                 let drain_began = !lame && begun.as_mut().poll(cx).is_ready();
                 lame |= drain_began;
-                let now = self.doing(&mut answered);
-                if now != doing || drain_began {
-                    doing = now;
+                let now = (self.doing(), self.head.waits());
+                if now != (doing, waits) || drain_began {
+                    (doing, waits) = now;
                     self.arm(timer.as_mut(), doing, lame);
                 }
                 if doing == Doing::Busy || timer.as_mut().poll(cx).is_pending() {
@@ -127,16 +125,13 @@ impl Watched<'_> {
         .await
     }
 
-    /// What the connection is doing. `answered` is moved on while a request is being answered, so that
-    /// what is read beyond it belongs to the next one.
-    fn doing(&self, answered: &mut u64) -> Doing {
+    fn doing(&self) -> Doing {
         if !self.head.is_awaited() || !self.traffic.is_flushed() {
-            *answered = self.traffic.read();
-            return Doing::Busy;
-        }
-        match self.traffic.read() > *answered {
-            true => Doing::ReadingHead,
-            false => Doing::Idle,
+            Doing::Busy
+        } else if self.head.has_begun() {
+            Doing::ReadingHead
+        } else {
+            Doing::Idle
         }
     }
 
