@@ -16,7 +16,7 @@ pub(super) const PASSWORD: &str = "zero downtime, please";
 const LONG_NOTES: usize = 20;
 
 /// Who posts under load.
-const AUTHORS: [&str; 2] = ["load-one", "load-two"];
+const AUTHORS: [&str; 2] = ["load_one", "load_two"];
 
 pub(super) struct People {
     pub(super) api: Api,
