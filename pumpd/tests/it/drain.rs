@@ -207,4 +207,9 @@ fn a_client_that_is_refused_early_may_finish_what_it_sends() {
     for _ in 0..20 {
         stream.write_all(&[b'x'; 5_000]).expect("what is on its way is read");
     }
+    stream.shutdown(std::net::Shutdown::Write).expect("connected");
+    // When its worker is gone, a reset would be here.
+    assert_eq!(cluster.roll(None).outcome.exit, ExitStatus::Done);
+    let reset = stream.take_error().expect("a socket option");
+    assert!(reset.is_none(), "{reset:?}");
 }
