@@ -57,3 +57,74 @@ fn wait_at_most(child: &std::process::Child, limit: Duration) {
         rustix::event::PollFd::from_borrowed_fd(pidfd.as_fd(), rustix::event::PollFlags::IN);
     let _ = rustix::event::poll(&mut [watched], Some(&timeout));
 }
+
+/// Calls by which `pump` changes a file system.
+const CHANGES: &[&str] = &[
+    "rename",
+    "renameat2",
+    "symlink",
+    "mkdir",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "fsync",
+    "chmod",
+    "fchmod",
+    "ftruncate",
+];
+
+/// More calls of one kind than an upgrade makes.
+const MOST_CALLS: u32 = 500;
+
+#[test]
+#[ignore = "a hundred upgrades under strace; `cargo xtask test --long` runs it"]
+fn long_p6_a_kill_at_every_change_leaves_the_old_or_the_new_release() {
+    sweep("signal=KILL", &[CHANGES, &["write"]].concat());
+}
+
+/// Without `write`: by it the runtime also wakes its own threads, and without that it would wait.
+#[test]
+#[ignore = "a hundred upgrades under strace; `cargo xtask test --long` runs it"]
+fn long_p6_a_disk_that_is_full_at_any_change_leaves_the_old_or_the_new_release() {
+    sweep("error=ENOSPC", CHANGES);
+}
+
+/// Runs upgrade after upgrade, with a fault at the first call of a kind, the second, and so on until
+/// one ends without meeting it.
+fn sweep(fault: &str, calls: &[&str]) {
+    let faults: u32 = calls.iter().map(|call| sweep_call(fault, call)).sum();
+    assert!(faults > 30, "only {faults} faults were met, so nothing was looked at");
+}
+
+/// How many calls of this kind met the fault.
+fn sweep_call(fault: &str, call: &str) -> u32 {
+    let (old, new) = (version("1.0.0").info().name(), version("1.1.0").info().name());
+    for when in 1..MOST_CALLS {
+        let place = Place::new();
+        place.offer(&version("1.1.0"));
+        let seen = place.folder().join("seen");
+        let inject = format!("inject={call}:{fault}:when={when}");
+        let status = place
+            .traced(&seen, &["-e", &format!("trace={call}"), "-e", &inject], &["upgrade"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("strace is installed");
+        let text = std::fs::read_to_string(&seen).expect("strace writes what it saw");
+        let met = text.contains("INJECTED") || text.contains("+++ killed by SIGKILL");
+        let current = place.link("current").expect("there always is one");
+        assert!(current == old || current == new, "at {call} {when}: {current}");
+        if !met {
+            assert!(status.success(), "{call}: {status}");
+            return when - 1;
+        }
+        place.pump(&["upgrade"]).ended(0, "");
+        assert_eq!(place.link("current"), Some(new.clone()), "at {call} {when}");
+        assert_eq!(place.link("previous"), Some(old.clone()), "at {call} {when}");
+        place.pump(&["rollback"]).ended(0, "");
+        let mut names = vec![old.clone(), new.clone()];
+        names.sort();
+        assert_eq!(place.releases(), names, "at {call} {when}: nothing unfinished is left");
+    }
+    panic!("an upgrade made more than {MOST_CALLS} calls of {call}");
+}

@@ -174,6 +174,14 @@ impl Place {
         command
     }
 
+    /// As [`Self::command`], under strace with these options; what it saw is written to a file.
+    pub(crate) fn traced(&self, seen: &Path, options: &[&str], words: &[&str]) -> Command {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o"]).arg(seen).args(options);
+        command.arg(env!("CARGO_BIN_EXE_pump")).args(words).arg("--root").arg(self.root());
+        command
+    }
+
     pub(crate) fn pump(&self, words: &[&str]) -> Ran {
         Ran::new(&self.command(words).output().expect("pump can be run"))
     }
