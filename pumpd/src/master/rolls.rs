@@ -20,7 +20,9 @@ use crate::config::Config;
 /// What the loop remembers of rolls.
 #[derive(Default)]
 pub(crate) struct Rolls {
-    /// Clients that wait for the roll under way.
+    /// The roll under way. The policy forgets it in the step that ends it; who waits hears that step too.
+    under_way: Option<RollId>,
+    /// Clients that wait for it.
     waiting: BTreeSet<ClientId>,
     pub(crate) last: Option<Outcome>,
 }
@@ -74,6 +76,7 @@ impl Master {
                 let path = generation.path.display();
                 info!("roll {} onto `{path}` begins", roll.0);
                 self.generations.insert(id, generation);
+                self.rolls.under_way = Some(roll);
                 self.notify.reloading();
                 Ok((roll, actions))
             }
@@ -145,8 +148,8 @@ impl Master {
     /// A line for the log, and for who waits for the roll under way.
     pub(super) fn step(&mut self, text: String) {
         info!("{text}");
-        let Some(roll) = self.cluster.as_ref().and_then(|cluster| cluster.roll()) else { return };
-        let reply = Reply::Step { roll: roll.id.0, text };
+        let Some(roll) = self.rolls.under_way else { return };
+        let reply = Reply::Step { roll: roll.0, text };
         for client in &self.rolls.waiting {
             self.control.say(*client, &reply);
         }
@@ -162,6 +165,7 @@ impl Master {
         for client in std::mem::take(&mut self.rolls.waiting) {
             self.control.say(client, &reply);
         }
+        self.rolls.under_way = None;
         self.rolls.last = Some(outcome);
         self.notify.ready();
     }

@@ -64,6 +64,8 @@ fn every_worker_is_replaced_and_the_master_stays() {
     for worker in cluster.workers() {
         assert_eq!(worker.build().expect("its program is readable"), build_of(&new));
     }
+    let gone = rolled.steps.iter().filter(|step| step.ends_with("is gone"));
+    assert_eq!(gone.count(), 3, "each step is told, the last one too: {rolled:?}");
     assert!(after.notes.iter().any(|note| note.contains("the master still runs")), "{after:?}");
 }
 
