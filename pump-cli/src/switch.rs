@@ -231,7 +231,7 @@ pub(crate) fn go(
                 format!("{} runs already; it is the current release now", to.name)
             } else {
                 format!(
-                    "{} is the current release; the server does not run and will start it",
+                    "{} is the current release; the server does not run, and starts with it",
                     to.name
                 )
             })

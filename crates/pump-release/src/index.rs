@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::{Channel, Digest, ReleaseInfo, Schema, release_name};
+use crate::{Channel, Digest, ReleaseInfo, Schema};
 
 /// The form of index that this build reads and writes. A later form is refused.
 pub const INDEX_FORMAT: u32 = 1;
@@ -159,13 +159,6 @@ impl Release {
     /// The bundle for a machine and system.
     pub fn artifact(&self, target: &str) -> Option<&Artifact> {
         self.artifacts.iter().find(|artifact| artifact.target == target)
-    }
-}
-
-impl Artifact {
-    /// `1.4.0+1a2b3c4d`: the folder it is unpacked to.
-    pub fn release_name(&self, version: &Version) -> String {
-        release_name(version, &self.build)
     }
 }
 

@@ -50,7 +50,6 @@ pub(crate) struct Args {
 
 impl Args {
     /// A release of `version` into `out`, everything else as it is by default.
-    #[allow(dead_code, reason = "for the other chores, which make releases of their own")]
     pub(crate) fn new(version: semver::Version, out: &Path, key_dir: &Path) -> Self {
         Self {
             version: Some(version),
