@@ -1,7 +1,7 @@
 //! `pump status`: how the server is, a sentence first.
 
 use pump_control::ExitStatus;
-use pump_control::control::{Build, Phase, Status, Worker, WorkerState};
+use pump_control::control::{Phase, Status, Worker, WorkerState};
 
 use crate::context::Context;
 use crate::report::{Ended, Report};
@@ -50,24 +50,10 @@ fn print(status: &Status, report: &Report) {
             report.result(format_args!("  | {text}"));
         }
     }
-    if other_build(&status.master, &status.workers_build) {
-        report.result(format_args!(
-            "note: the master still runs {}, the workers {}; the master follows with the next full \
-             restart (`pump stop` and `pump start`)",
-            status.master.short(),
-            status.workers_build.short()
-        ));
-    }
     for note in &status.notes {
         report.result(format_args!("note: {note}"));
     }
 }
-
-/// Whether two builds are of different files.
-fn other_build(one: &Build, other: &Build) -> bool {
-    one.build != other.build
-}
-
 fn line(worker: &Worker) -> String {
     let state = match worker.state {
         WorkerState::Starting => "starting",

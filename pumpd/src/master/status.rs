@@ -16,8 +16,8 @@ impl Master {
         let mut notes = self.notes.clone();
         if master.build != workers_build.build {
             notes.push(format!(
-                "the master still runs {}, the workers {}; it is replaced when the service is next \
-                 restarted",
+                "the master still runs {}, the workers {}; it follows with the next full restart (`pump \
+                 stop` and `pump start`)",
                 master.short(),
                 workers_build.short()
             ));
