@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pump_control::constants::MAX_CONTROL_LINE;
-use pump_control::control::{Ask, Reply, Request, Status};
+use pump_control::control::{Ask, ErrorCode, Reply, Request, Status};
 use pump_control::{Line, Lines, encode};
 
 /// How long a master may take over a reply that needs no roll.
@@ -20,8 +20,8 @@ const REPLY_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) enum ControlError {
     /// Nobody listens: the server does not run.
     NotRunning(PathBuf),
-    /// This user may not open the socket.
-    Denied(PathBuf),
+    /// This user may not ask that.
+    Denied(String),
     /// The conversation broke off or made no sense.
     Broken(String),
 }
@@ -32,12 +32,7 @@ impl std::fmt::Display for ControlError {
             Self::NotRunning(path) => {
                 write!(f, "pumpd does not run: nobody answers on `{}`", path.display())
             }
-            Self::Denied(path) => write!(
-                f,
-                "this user may not ask pumpd: `{}` is open to root and to the group `pump`",
-                path.display()
-            ),
-            Self::Broken(why) => f.write_str(why),
+            Self::Denied(why) | Self::Broken(why) => f.write_str(why),
         }
     }
 }
@@ -62,7 +57,10 @@ impl Conversation {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ControlError::NotRunning(socket.to_owned())
             }
-            io::ErrorKind::PermissionDenied => ControlError::Denied(socket.to_owned()),
+            io::ErrorKind::PermissionDenied => ControlError::Denied(format!(
+                "this user may not ask pumpd: `{}` is open to root and to the group `pump`",
+                socket.display()
+            )),
             _ => ControlError::Broken(format!(
                 "could not connect to `{}`: {error}",
                 socket.display()
@@ -126,6 +124,9 @@ pub(crate) fn status(socket: &Path) -> Result<Status, ControlError> {
 /// The error for a reply that does not belong here.
 pub(crate) fn unexpected(reply: &Reply) -> ControlError {
     match reply {
+        Reply::Error { code: ErrorCode::Forbidden, message } => {
+            ControlError::Denied(message.clone())
+        }
         Reply::Error { message, .. } => ControlError::Broken(format!("pumpd answered: {message}")),
         Reply::Refused(outcome) => ControlError::Broken(format!("pumpd refused: {}", outcome.text)),
         other => ControlError::Broken(format!("pumpd answered out of turn: {other:?}")),

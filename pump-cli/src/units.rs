@@ -30,6 +30,9 @@ pub(crate) const SERVING: [&str; 2] = ["pumpd.socket", "pumpd.service"];
 /// The unit that looks for upgrades.
 pub(crate) const TIMER: &str = "pump-upgrade.timer";
 
+/// When the timer last ran, kept by systemd for `Persistent=`.
+pub(crate) const TIMER_STAMP: &str = "/var/lib/systemd/timers/stamp-pump-upgrade.timer";
+
 /// One generated file.
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {

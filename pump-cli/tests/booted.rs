@@ -165,6 +165,19 @@ fn an_installation_that_is_refused_or_fails_leaves_the_machine_as_it_was() {
     let refused = must_exit(&machine, 50, &[INSTALL, &["--data-dir", "/srv/data"]].concat());
     assert!(json(&refused)["error"].as_str().is_some_and(|text| text.contains("/srv/data")));
 
+    // A service that cannot start: the failure comes when nearly all has been done.
+    machine.must(&["mkdir", "/etc/systemd/system/pumpd.service.d"]);
+    let drop_in = "printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' \
+                   >/etc/systemd/system/pumpd.service.d/broken.conf";
+    machine.must(&["sh", "-c", drop_in]);
+    machine.must(&["systemd-sysusers", "--inline", "u pump - - - -"]);
+    let start = State::of(&machine);
+    let output = machine.run(INSTALL).expect("a command can be run");
+    assert!(!output.status.success(), "{}", said(&output));
+    assert_eq!(start.differences(&State::of(&machine)), [""; 0]);
+    let loaded = machine.must(&["systemctl", "show", "--property=LoadState", "pumpd.socket"]);
+    assert_eq!(loaded.trim(), "LoadState=not-found");
+
     // A database that no code of ours has made: the failure comes when much has been done.
     machine.must(&["systemd-sysusers", "--inline", "u pump - - - -"]);
     machine.must(&[

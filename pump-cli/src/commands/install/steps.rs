@@ -18,7 +18,7 @@ use crate::manifest::{self, Entry};
 use crate::report::Failure;
 use crate::systemd::{self, systemctl};
 use crate::transaction::Transaction;
-use crate::units::{SERVING, SYSUSERS, TIMER, is_untouched, units};
+use crate::units::{SERVING, SYSUSERS, TIMER, TIMER_STAMP, is_untouched, units};
 use crate::{address, service};
 
 /// What an installation made, to be told.
@@ -276,29 +276,30 @@ fn unit_files(
     transaction: &mut Transaction,
 ) -> anyhow::Result<Vec<&'static str>> {
     let layout = &context.layout;
-    let mut written = Vec::new();
+    let mut pending = Vec::new();
     for unit in units(checked) {
         let entry = manifest::entry(unit.path);
-        let before = fs::read_to_string(entry.at(layout)).ok();
-        if let Some(before) = before
-            && before != unit.text
-            && !is_untouched(&before)
-        {
-            context.report.warn(format_args!(
+        match fs::read_to_string(entry.at(layout)) {
+            Ok(before) if before == unit.text => {}
+            Ok(before) if !is_untouched(&before) => context.report.warn(format_args!(
                 "`{}` was edited and stays as it is; a drop-in would outlive upgrades",
                 unit.path
-            ));
-            continue;
-        }
-        if transaction.file(entry, layout, &unit.text)? {
-            written.push(unit.path);
+            )),
+            _ => pending.push((entry, unit)),
         }
     }
-    if !written.is_empty() {
-        transaction.note("told systemd about the units", || systemctl(&["daemon-reload"]));
-        systemctl(&["daemon-reload"])?;
-        systemd::make_runtime_folders("/etc/tmpfiles.d/pump.conf")?;
+    if pending.is_empty() {
+        return Ok(Vec::new());
     }
+    // Noted first, so that it is done last when the files are taken back.
+    transaction.note("told systemd about the units", || systemctl(&["daemon-reload"]));
+    let mut written = Vec::new();
+    for (entry, unit) in pending {
+        transaction.file(entry, layout, &unit.text)?;
+        written.push(unit.path);
+    }
+    systemctl(&["daemon-reload"])?;
+    systemd::make_runtime_folders("/etc/tmpfiles.d/pump.conf")?;
     Ok(written)
 }
 
@@ -309,7 +310,12 @@ fn enable(transaction: &mut Transaction) -> anyhow::Result<()> {
 }
 
 fn enable_timer(transaction: &mut Transaction) -> anyhow::Result<()> {
-    transaction.note("enabled the timer", || systemctl(&["--quiet", "disable", "--now", TIMER]));
+    transaction.note("enabled the timer", || {
+        systemctl(&["--quiet", "disable", "--now", TIMER])?;
+        // What systemd wrote when the timer started. It may not have come to that.
+        let _ = fs::remove_file(manifest::entry(TIMER_STAMP).path);
+        Ok(())
+    });
     systemctl(&["--quiet", "enable", "--now", TIMER])
 }
 
