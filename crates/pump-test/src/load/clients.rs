@@ -156,7 +156,7 @@ impl Client {
             Err(failure) => Err(failure),
         };
         let answer = answer.map_err(|bad| bad.on(Method::Get, false));
-        self.note_get(begun.elapsed(), answer);
+        self.note_get(begun, answer);
     }
 
     /// GET and POST in turn on one connection. Between them nothing looks at the socket, so a
@@ -170,7 +170,7 @@ impl Client {
             None => match self.open(None).await {
                 Ok(connection) => Used { connection, answered: false },
                 Err(bad) => {
-                    self.note(&ask, begun.elapsed(), Err(bad.on(ask.method, false)));
+                    self.note(&ask, begun, Err(bad.on(ask.method, false)));
                     return None;
                 }
             },
@@ -186,7 +186,7 @@ impl Client {
         let answer = answer.map_err(|bad| bad.on(ask.method, used.answered));
         // An announced close is no failure: the server said so in time.
         let keep = answer.as_ref().is_ok_and(|answer| !answer.close);
-        self.note(&ask, sent.elapsed(), answer);
+        self.note(&ask, sent, answer);
         used.answered = true;
         keep.then_some(used)
     }
@@ -210,7 +210,7 @@ impl Client {
             Err(failure) => Err(failure),
         };
         let answer = answer.map_err(|bad| bad.on(Method::Post, false));
-        self.note(&ask, sent.elapsed(), answer);
+        self.note(&ask, sent, answer);
     }
 
     async fn read_slowly(&mut self) {
@@ -223,8 +223,7 @@ impl Client {
             Ok(mut connection) => self.read_at_leisure(&mut connection, &bytes).await,
             Err(failure) => Err(failure),
         };
-        let took = answer.as_ref().map_or_else(|_| begun.elapsed(), |a| a.first_byte - begun);
-        self.note_get(took, answer.map_err(|bad| bad.on(Method::Get, false)));
+        self.note_get(begun, answer.map_err(|bad| bad.on(Method::Get, false)));
     }
 
     /// The limit is for the first byte; what the client itself makes slow has a longer one.
@@ -291,11 +290,16 @@ impl Client {
         .await
     }
 
-    fn note_get(&mut self, took: Duration, answer: Result<Answer, Failure>) {
-        self.note(&Ask { method: Method::Get, bytes: Vec::new() }, took, answer);
+    fn note_get(&mut self, asked: Instant, answer: Result<Answer, Failure>) {
+        self.note(&Ask { method: Method::Get, bytes: Vec::new() }, asked, answer);
     }
 
-    fn note(&mut self, ask: &Ask, took: Duration, answer: Result<Answer, Failure>) {
+    fn note(&mut self, ask: &Ask, asked: Instant, answer: Result<Answer, Failure>) {
+        let took = match &answer {
+            // The rest of the time is its own.
+            Ok(answer) if self.class == Class::SlowReader => answer.first_byte - asked,
+            _ => asked.elapsed(),
+        };
         let by = answer.as_ref().ok().and_then(|answer| answer.header("Pump-Generation"));
         let by = by.and_then(|text| text.parse().ok());
         let outcome = match (answer, ask.method) {
@@ -304,7 +308,8 @@ impl Client {
             (Ok(answer), Method::Post) if answer.status == 201 => self.acknowledged(&answer),
             (Ok(answer), _) => Outcome::Failed(Failure::Status(answer.status)),
         };
-        let record = Record { class: self.class, ended: self.began.elapsed(), took, outcome, by };
+        let (asked, ended) = (asked - self.began, self.began.elapsed());
+        let record = Record { class: self.class, asked, ended, took, outcome, by };
         self.live.count(&record);
         self.seen.records.push(record);
     }

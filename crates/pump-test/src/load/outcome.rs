@@ -141,11 +141,13 @@ impl FromStr for Server {
 pub struct Record {
     /// Which client sent it.
     pub class: Class,
+    /// When it was asked, since the load's start: when the connect began (`new`, `slow-reader`), the
+    /// request was sent (`keepalive`), its last byte was (`slow-upload`).
+    pub asked: Duration,
     /// When it ended, since the load's start.
     pub ended: Duration,
-    /// How long the server let the client wait: from the begin of the connect (`new`), from the
-    /// request (`keepalive`), from the last byte sent (`slow-upload`) to the whole answer; for
-    /// `slow-reader` from the request to the first byte.
+    /// How long the server let the client wait: from `asked` to the whole answer; to its first byte
+    /// for `slow-reader`.
     pub took: Duration,
     /// How it ended.
     pub outcome: Outcome,

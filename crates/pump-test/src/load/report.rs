@@ -99,9 +99,10 @@ impl Report {
         self.records.iter().filter_map(|record| record.by).collect()
     }
 
-    /// Everyone who answered within `window`.
+    /// Everyone who answered what was asked within `window`. Not what ended within it: a slow reader
+    /// still reads what a worker wrote that has long gone.
     pub fn servers_within(&self, window: Range<Duration>) -> BTreeSet<Server> {
-        let within = self.records.iter().filter(|record| window.contains(&record.ended));
+        let within = self.records.iter().filter(|record| window.contains(&record.asked));
         within.filter_map(|record| record.by).collect()
     }
 
@@ -229,7 +230,7 @@ mod tests {
     fn record(ended: u64, took: u64, outcome: Outcome, generation: u64) -> Record {
         let by = Some(Server { generation, build: 0xa0 + generation as u32, pid: 7 });
         let [ended, took] = [ended, took].map(Duration::from_millis);
-        Record { class: Class::New, ended, took, outcome, by }
+        Record { class: Class::New, asked: ended.saturating_sub(took), ended, took, outcome, by }
     }
 
     #[test]
