@@ -107,3 +107,14 @@ fn every_decision_stands_once_and_in_order() {
     let want: Vec<String> = (1..=numbers.len()).map(|number| format!("{number:04}")).collect();
     assert_eq!(numbers, want, "docs/decisions is numbered without gaps");
 }
+
+#[test]
+fn the_document_has_every_exit_code_with_its_meaning() {
+    let text = fs::read_to_string(workspace().join("docs/UPGRADING.md")).expect("it is there");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+    for (status, meaning) in pump_control::ExitStatus::TABLE {
+        let row = format!("| {} | {meaning} |", status.code());
+        assert!(rows.contains(&row.as_str()), "`{row}` is not in docs/UPGRADING.md");
+    }
+    assert_eq!(rows.len(), pump_control::ExitStatus::TABLE.len() + 1, "and no other");
+}
