@@ -1,9 +1,10 @@
 //! A worker: takes the sockets it was given, opens the database, serves, drains, ends.
 //!
 //! The order of the end is the rule of 2017: first the listener, then what is in flight, then the
-//! database; the channel to the master goes with the process. `connection` serves one connection,
-//! `drain` is the signal that all of them hear.
+//! database; the channel to the master goes with the process. `accept` takes connections, `connection`
+//! serves one, `drain` is the signal that all of them hear.
 
+mod accept;
 mod channel;
 mod connection;
 mod drain;
@@ -27,10 +28,10 @@ use crate::admin::{self, Failed};
 use crate::config::Config;
 use crate::inherit::Inherited;
 use crate::release_info::VERSION;
+use accept::Listener;
 use channel::{Channel, Heard};
 use connection::Serving;
 use drain::Drain;
-use stream::Listener;
 
 /// Threads for calls that block: the database and password hashing. The store bounds what they do.
 const BLOCKING_THREADS: usize = 12;
