@@ -1,6 +1,7 @@
 //! The worker's end of the channel to the master.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::collections::VecDeque;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 
 use pump_control::channel::{FromWorker, Start, ToWorker};
@@ -15,6 +16,8 @@ use crate::inherit::Inherited;
 pub(super) struct Channel {
     stream: Either,
     lines: Lines,
+    /// What was read and not heard yet: the master may say `drain` before we are ready.
+    unheard: VecDeque<Line>,
 }
 
 /// A socket of the standard library becomes tokio's when there is a runtime.
@@ -33,17 +36,25 @@ pub(super) enum Heard {
 impl Channel {
     /// Takes the descriptor and waits for the first message.
     pub(super) fn take(number: i32, inherited: &mut Inherited) -> io::Result<(Self, Start)> {
-        let stream = UnixStream::from(inherited.take(number)?);
-        let mut line = Vec::new();
-        // The master writes nothing after this line until we are ready, so no byte is read too many.
-        BufReader::new(&stream).take(MAX_CHANNEL_LINE as u64).read_until(b'\n', &mut line)?;
-        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-        let ToWorker::Start(start) = serde_json::from_slice(&line).map_err(invalid)? else {
-            return Err(invalid(serde::de::Error::custom("the first message is not `start`")));
+        let mut stream = UnixStream::from(inherited.take(number)?);
+        let mut lines = Lines::new(MAX_CHANNEL_LINE);
+        let mut unheard = VecDeque::new();
+        let mut buffer = [0; 4096];
+        let first = loop {
+            if let Some(line) = unheard.pop_front() {
+                break line;
+            }
+            match stream.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                length => unheard.extend(lines.push(&buffer[..length])),
+            }
+        };
+        let Some(ToWorker::Start(start)) = understand(&first) else {
+            let text = "the first message is not `start`";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         };
         stream.set_nonblocking(true)?;
-        let stream = Either::Before(Some(stream));
-        Ok((Self { stream, lines: Lines::new(MAX_CHANNEL_LINE) }, start))
+        Ok((Self { stream: Either::Before(Some(stream)), lines, unheard }, start))
     }
 
     /// Says something; a master that is gone does not hear it, which [`Self::hear`] tells.
@@ -58,12 +69,7 @@ impl Channel {
     pub(super) async fn hear(&mut self) -> Heard {
         let mut buffer = [0; 1024];
         loop {
-            let Ok(stream) = self.stream() else { return Heard::MasterIsGone };
-            let length = match stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return Heard::MasterIsGone,
-                Ok(length) => length,
-            };
-            for line in self.lines.push(&buffer[..length]) {
+            while let Some(line) = self.unheard.pop_front() {
                 match understand(&line) {
                     Some(ToWorker::Drain) => return Heard::Drain,
                     // Of a later master, or said twice.
@@ -71,6 +77,11 @@ impl Channel {
                         "the master said something that this build does not know, ignoring it"
                     ),
                 }
+            }
+            let Ok(stream) = self.stream() else { return Heard::MasterIsGone };
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return Heard::MasterIsGone,
+                Ok(length) => self.unheard.extend(self.lines.push(&buffer[..length])),
             }
         }
     }

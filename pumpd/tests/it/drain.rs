@@ -213,3 +213,33 @@ fn a_client_that_is_refused_early_may_finish_what_it_sends() {
     let reset = stream.take_error().expect("a socket option");
     assert!(reset.is_none(), "{reset:?}");
 }
+
+#[test]
+fn a_worker_takes_no_more_connections_than_it_may() {
+    let cluster = cluster(2, "[limits]\nconnections_per_worker = 1\n");
+    let mut first = [connect(&cluster), connect(&cluster)];
+    for stream in &mut first {
+        stream.write_all(REQUEST).expect("open");
+        answer(stream);
+    }
+    // Two workers, one connection each: the third waits in the kernel's queue, and is not refused.
+    let mut third = connect(&cluster);
+    third.write_all(REQUEST).expect("the kernel takes it");
+    third.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket option");
+    third.read(&mut [0]).expect_err("nobody has a place for it");
+    drop(first);
+    third.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
+    assert!(answer(&mut third).starts_with("http/1.1 200"));
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let cluster = cluster(2, "[limits]\nhead_bytes = 8192\n");
+    let mut stream = connect(&cluster);
+    let large = "x".repeat(9_000);
+    // It may be refused before all of it is written.
+    let _ = write!(stream, "GET / HTTP/1.1\r\nHost: social.example\r\nX-Large: {large}\r\n\r\n");
+    let mut said = Vec::new();
+    let _ = stream.read_to_end(&mut said);
+    assert!(said.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&said));
+}

@@ -325,3 +325,20 @@ fn a_stop_wins_over_a_roll() {
     assert!(matches!(cluster.ask(Ask::Restart(ask)), Reply::Accepted { .. }));
     assert_eq!(cluster.end().expect("it ends in time and leaves nobody"), Some(0));
 }
+
+#[test]
+fn a_worker_that_is_told_to_leave_before_it_listens_leaves() {
+    let mut cluster = cluster(2, "[roll]\nlinger_seconds = 0\ndrain_seconds = 600\n");
+    let slow = cluster.place().join("slow");
+    let real = pumpd().display();
+    let script = format!("#!/bin/sh\n[ \"$1\" != worker ] || sleep 2\nexec '{real}' \"$@\"\n");
+    fs::write(&slow, script).expect("the place takes a file");
+    fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let ask = Restart { candidate: Some(slow), ..Restart::default() };
+    assert!(matches!(cluster.ask(Ask::Restart(ask)), Reply::Accepted { .. }));
+    cluster.eventually(|status| {
+        status.workers.iter().any(|worker| worker.state == WorkerState::Starting)
+    });
+    // It would be killed after ten minutes only.
+    assert_eq!(cluster.end().expect("it ends in time and leaves nobody"), Some(0));
+}
