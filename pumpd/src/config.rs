@@ -154,7 +154,12 @@ mod tests {
         );
         check(
             "domain = \"a.example\"\nworkers = \"two\"\n",
-            "`/etc/pump/pumpd.toml` line 2: `workers`: invalid type: string \"two\", expected usize",
+            "`/etc/pump/pumpd.toml` line 2: `workers`: invalid type: string \"two\", expected a whole number",
+        );
+        check(
+            "domain = \"a.example\"\nopen_registration = \"yes\"\n",
+            "`/etc/pump/pumpd.toml` line 2: `open_registration`: invalid type: string \"yes\", \
+             expected `true` or `false`",
         );
         check("", "`/etc/pump/pumpd.toml` line 1: missing key `domain`");
         check(

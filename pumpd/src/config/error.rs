@@ -33,11 +33,15 @@ impl Source<'_> {
     /// What the TOML parser or serde found, in our words.
     pub(super) fn invalid(&self, error: &toml::de::Error) -> ConfigError {
         let place = error.span().unwrap_or(0..0);
-        // Serde calls a key a field; an operator does not.
+        // Serde speaks of fields and Rust's types; an operator does not.
         let message = error
             .message()
             .replace("unknown field", "unknown key")
             .replace("missing field", "missing key")
+            .replace("expected usize", "expected a whole number")
+            .replace("expected u64", "expected a whole number")
+            .replace("expected a boolean", "expected `true` or `false`")
+            .replace("expected a sequence", "expected a list, as in `[\"…\"]`")
             .replace('\n', ", ");
         let text = match self.key_at(&place) {
             Some(key) if message.starts_with("invalid") => format!("`{key}`: {message}"),

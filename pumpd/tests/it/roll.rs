@@ -251,6 +251,27 @@ fn a_candidate_that_is_no_good_costs_no_worker() {
 }
 
 #[test]
+fn a_candidate_that_says_it_cannot_serve_costs_no_worker() {
+    let cluster = cluster(2, QUICK);
+    let before = cluster.status();
+    let refusing = cluster.place().join("refusing");
+    let real = pumpd().display();
+    // The channel is the third argument, and the first roll's generation is the second.
+    let script = format!(
+        "#!/bin/bash\n[ \"$1\" = worker ] || exec '{real}' \"$@\"\n\
+         printf '{{\"say\":\"refused\",\"generation\":2,\"reason\":\"could not bind\"}}\\n' >&\"$3\"\n\
+         exec sleep 600\n"
+    );
+    fs::write(&refusing, script).expect("the place takes a file");
+    fs::set_permissions(&refusing, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("ours");
+    let rolled = cluster.roll(Some(&refusing));
+    assert_eq!(rolled.outcome.exit, ExitStatus::RollFailed, "{rolled:?}");
+    assert!(rolled.outcome.text.contains("could not bind"), "{rolled:?}");
+    assert_eq!(worker_pids(&cluster.status()), worker_pids(&before));
+}
+
+#[test]
 fn a_candidate_whose_file_vanishes_is_rolled_all_the_same() {
     let cluster = cluster(2, QUICK);
     let new = good(&cluster, "new");
@@ -323,6 +344,10 @@ fn a_stop_wins_over_a_roll() {
     let slow = bad(&cluster, Fault::Hangs);
     let ask = Restart { candidate: Some(slow), ..Restart::default() };
     assert!(matches!(cluster.ask(Ask::Restart(ask)), Reply::Accepted { .. }));
+    // Before that the script has children of its own, which no real build has.
+    cluster.eventually(|status| {
+        status.workers.iter().any(|worker| worker.state == WorkerState::Starting)
+    });
     assert_eq!(cluster.end().expect("it ends in time and leaves nobody"), Some(0));
 }
 
