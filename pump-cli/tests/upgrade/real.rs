@@ -2,11 +2,16 @@
 //!
 //! Needs `pumpd` built beside these tests: `cargo build -p pumpd`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use pump_release::ReleaseInfo;
 use pump_repository::{Bundle, Entry, sha256};
+use pump_test::load::{Load, Plan};
+use pump_test::process::Process;
+use pump_test::{Account, Api};
 use serde_json::Value;
 
 use crate::place::{Place, version};
@@ -20,6 +25,11 @@ struct Served {
 
 impl Served {
     fn new() -> Self {
+        Self::lingering(1)
+    }
+
+    /// With workers that leave idle connections open for so many seconds when they go.
+    fn lingering(seconds: u32) -> Self {
         let path = pump_test::pumpd().expect("the daemon is built: `cargo build -p pumpd`");
         let program = fs::read(&path).expect("the daemon can be read");
         let told = Command::new(&path).arg("release-info").output().expect("the daemon can be run");
@@ -31,7 +41,8 @@ impl Served {
         }
         let config = format!(
             "domain = \"social.example\"\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n\
-             data_dir = \"{}\"\nruntime_dir = \"{}\"\n[roll]\nlinger_seconds = 1\n",
+             data_dir = \"{}\"\nruntime_dir = \"{}\"\n[roll]\nlinger_seconds = {seconds}\n\
+             [test]\ngeneration_header = true\n",
             place.path("var/lib/pump").display(),
             place.path("run/pump").display(),
         );
@@ -52,6 +63,26 @@ impl Served {
     fn offer(&self, info: &ReleaseInfo, program: Vec<u8>) {
         let bundle = Bundle::pack(info, vec![Entry::program("bin/pumpd", program)]);
         self.place.offer_info(info, &bundle.expect("an honest bundle can be packed"));
+    }
+
+    fn api(&self) -> Api {
+        let status = self.status();
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let address = text(&status["listen"][0]).parse().expect("an address");
+        Api::new(address, text(&status["public_url"]))
+    }
+
+    fn account(&self, name: &str) -> Account {
+        let pumpd = self.place.path("opt/pump/current/bin/pumpd");
+        let config = self.place.path("etc/pump/pumpd.toml");
+        let password = "correct horse battery";
+        pump_test::create_account(&pumpd, &config, name, password).expect("an account is made");
+        self.api().sign_in(name, password).expect("the account signs in")
+    }
+
+    fn master(&self) -> Process {
+        let pid = self.status()["pid"].as_u64().expect("a number");
+        Process::of(pid as u32).expect("the master is there")
     }
 
     fn status(&self) -> Value {
@@ -142,4 +173,35 @@ fn a_restart_onto_a_release_that_does_not_start_goes_back_by_itself() {
     served.place.pump(&["upgrade", "--yes"]).ended(60, "serves again");
     assert_eq!(served.place.link("current"), Some(served.info.name()));
     assert_eq!(served.status()["workers_build"]["build"], served.info.build.to_string());
+}
+
+#[test]
+#[ignore = "a long proof: `cargo xtask test --long` runs it"]
+fn long_p1_ten_upgrades_and_ten_rollbacks_in_a_row_fail_nobody() {
+    let served = Served::lingering(5);
+    let new = served.offer_other_build("the next build");
+    let (alice, bob) = (served.account("alice"), served.account("bob"));
+    let before = (served.master().pid, served.master().descriptors().expect("its /proc is ours"));
+    let api = served.api();
+    let mut plan = Plan::new(api.address().clone(), api.host());
+    plan.authors = vec![alice, bob];
+    plan.lasts = Duration::from_secs(900);
+    // Two cores are shared by all: a pace at which an answer that is late is the server's doing.
+    plan.new_per_second = 400;
+    let load = Load::start(plan);
+    for _ in 0..10 {
+        let version = new.version.to_string();
+        served.place.pump(&["upgrade", "--zero-downtime", "--to", &version]).ended(0, "serves");
+        served.place.pump(&["rollback", "--zero-downtime"]).ended(0, "serves");
+    }
+    let report = load.stop();
+    assert_eq!(report.failures_by_kind(), BTreeMap::new(), "of {}", report.requests());
+    assert!(report.first_answers().len() >= 2, "both builds answered");
+    for author in report.ledger().authors() {
+        let outbox = api.outbox(author).expect("the outbox can be read");
+        let audit = report.ledger().check(Some(author), &outbox);
+        assert!(audit.problems.is_empty(), "{author}: {audit:?}");
+    }
+    let master = served.master();
+    assert_eq!(before, (master.pid, master.descriptors().expect("its /proc is ours")));
 }
