@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::Context as _;
 use nix::unistd::User;
 use pump_control::constants::KEPT_OUTPUT_LINES;
-use pump_control::{ExitStatus, Layout, USER};
+use pump_control::{Checked, Created, ExitStatus, Layout, USER};
 
 use crate::report::Failure;
 
@@ -19,32 +19,6 @@ use crate::report::Failure;
 #[derive(Clone, Debug)]
 pub(crate) struct Daemon {
     program: PathBuf,
-}
-
-/// What `pumpd check` says of a configuration.
-#[derive(Clone, Debug, serde::Deserialize)]
-pub(crate) struct Checked {
-    /// The name that accounts carry.
-    pub(crate) domain: String,
-    /// The base of every id that is published.
-    pub(crate) public_url: String,
-    /// What people call the site.
-    pub(crate) site_name: String,
-    /// Where it listens.
-    pub(crate) listen: Vec<String>,
-    /// Where the database is.
-    pub(crate) data_dir: PathBuf,
-    /// How long a worker may take to let its connections end, in seconds.
-    pub(crate) drain_seconds: u64,
-}
-
-/// What `pumpd account create` says.
-#[derive(Clone, Debug, serde::Deserialize)]
-pub(crate) struct Created {
-    /// The account, as `@alice@social.example`.
-    pub(crate) handle: String,
-    /// The password, when the daemon made it.
-    pub(crate) password: Option<String>,
 }
 
 /// As whom the daemon's binary runs.

@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use pump_control::Layout;
+use pump_control::{Checked, Layout};
 use sha2::{Digest, Sha256};
-
-use crate::daemon::Checked;
 
 /// The daemon's users, for systemd-sysusers.
 pub(crate) const SYSUSERS: &str = include_str!("../../systemd/sysusers.d/pump.conf");
@@ -93,6 +91,9 @@ mod tests {
             site_name: "Example".into(),
             listen: vec!["127.0.0.1:8000".into(), "unix:/run/pump/http.sock".into()],
             data_dir: "/srv/pump".into(),
+            runtime_dir: "/run/pump".into(),
+            workers: 2,
+            ready_seconds: 20,
             drain_seconds: 40,
         })
     }

@@ -7,15 +7,14 @@ use std::io::{Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use pump_control::ExitStatus;
 use pump_control::constants::MAX_CONFIG;
+use pump_control::{Checked, Created, ExitStatus};
 use pump_model::limits::MAX_PASSWORD;
 use pump_model::{DisplayName, LocalName, Password, Timestamp};
 use pump_store::{NewAccount, Store};
 
 use crate::cli::{Account, Configured};
 use crate::config::Config;
-use crate::master::Checked;
 use crate::release_info;
 
 /// A failure with the code to exit with.
@@ -94,10 +93,8 @@ pub(crate) fn account(account: &Account) -> Done {
         .create_account(&new, &config.public_url(), now())
         .map_err(|error| store(error, &config))?;
     database.close().map_err(|error| store(error, &config))?;
-    print_json(&serde_json::json!({
-        "handle": format!("@{}@{}", new.name, config.domain),
-        "password": generated,
-    }))
+    let handle = format!("@{}@{}", new.name, config.domain);
+    print_json(&Created { handle, password: generated })
 }
 
 fn read(configured: &Configured) -> Result<Config, Failed> {

@@ -39,8 +39,6 @@ use notify::Notify;
 use signals::Signals;
 use worker::WorkerProcess;
 
-pub(crate) use generation::Checked;
-
 /// What `main` found out before the master begins.
 pub(crate) struct Setting {
     pub(crate) config_path: PathBuf,
@@ -365,7 +363,7 @@ impl Master {
 
     /// The own build may run with this configuration: start the first workers.
     fn start_cluster(&mut self, inspected: Inspected) {
-        let settings = inspected.checked.settings();
+        let settings = generation::settings(&inspected.checked);
         if let Some(own) = self.generations.get_mut(&GenerationId(1)) {
             own.inspected = Some(inspected);
             self.own = own.build();

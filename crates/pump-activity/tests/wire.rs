@@ -105,7 +105,8 @@ fn the_other_documents_have_their_names() {
     assert_eq!(gone["type"], "Tombstone");
     assert_eq!(gone["formerType"], "Note");
 
-    let whole = Collection { id: "c".to_owned(), total_items: Some(3), first: "c?page=true".to_owned() };
+    let whole =
+        Collection { id: "c".to_owned(), total_items: Some(3), first: "c?page=true".to_owned() };
     assert_eq!(
         to_value(whole).unwrap(),
         json!({"type": "OrderedCollection", "id": "c", "totalItems": 3, "first": "c?page=true"})

@@ -5,6 +5,7 @@
 //! builds, so a field that is not known is dropped, one that is missing has a default, and a message
 //! that is not known is told or logged and then dropped. Nothing here opens anything.
 
+mod answers;
 pub mod channel;
 pub mod constants;
 pub mod control;
@@ -12,6 +13,7 @@ mod exit;
 mod layout;
 mod lines;
 
+pub use answers::{Checked, Created};
 pub use exit::ExitStatus;
 pub use layout::{Layout, USER};
 pub use lines::{Line, Lines, encode};

@@ -12,11 +12,11 @@ mod upgrades;
 
 use std::path::PathBuf;
 
-use pump_control::ExitStatus;
+use pump_control::{Checked, ExitStatus};
 
 use crate::address;
 use crate::context::Context;
-use crate::daemon::{Checked, Daemon};
+use crate::daemon::Daemon;
 use crate::report::{Ended, Failure};
 use crate::{ownership, service};
 

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use pump_control::control;
+use pump_control::{Checked, control};
 use pump_release::ReleaseInfo;
 use sha2::{Digest, Sha256};
 
@@ -30,21 +30,6 @@ pub(crate) struct Generation {
 pub(crate) struct Inspected {
     pub(crate) info: ReleaseInfo,
     pub(crate) checked: Checked,
-}
-
-/// What `pumpd check` prints: the configuration as that build understands it. Fields may be added;
-/// those that are here stay.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Checked {
-    pub(crate) domain: String,
-    pub(crate) public_url: String,
-    pub(crate) site_name: String,
-    pub(crate) listen: Vec<String>,
-    pub(crate) data_dir: PathBuf,
-    pub(crate) runtime_dir: PathBuf,
-    pub(crate) workers: usize,
-    pub(crate) ready_seconds: u64,
-    pub(crate) drain_seconds: u64,
 }
 
 impl Generation {
@@ -88,14 +73,13 @@ impl Generation {
     }
 }
 
-impl Checked {
-    pub(crate) fn settings(&self) -> Settings {
-        let seconds = std::time::Duration::from_secs;
-        Settings {
-            // What another build says is bounded here too: it is multiplied later.
-            workers: self.workers.clamp(1, 1024),
-            ready_within: seconds(self.ready_seconds.clamp(1, 3600)),
-            drain_within: seconds(self.drain_seconds.clamp(1, 3600)),
-        }
+/// What a configuration asks of the policy.
+pub(crate) fn settings(checked: &Checked) -> Settings {
+    let seconds = std::time::Duration::from_secs;
+    Settings {
+        // What another build says is bounded here too: it is multiplied later.
+        workers: checked.workers.clamp(1, 1024),
+        ready_within: seconds(checked.ready_seconds.clamp(1, 3600)),
+        drain_within: seconds(checked.drain_seconds.clamp(1, 3600)),
     }
 }

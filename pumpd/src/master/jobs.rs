@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use pump_control::ExitStatus;
 use pump_control::constants::{INSPECT_WITHIN, PREPARE_WITHIN};
+use pump_control::{Checked, ExitStatus};
 use pump_release::ReleaseInfo;
 
 use super::child::{Birth, Child, Death};
 use super::cluster::{Failure, Moment, NotAllowed, RollId};
-use super::generation::{Checked, Generation, Inspected};
+use super::generation::{Generation, Inspected};
 
 /// A question to a build: a command of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

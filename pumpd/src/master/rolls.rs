@@ -13,7 +13,7 @@ use super::cluster::{
     Action, Asked, Ending, Event, Failure, Found, GenerationId, NotAllowed, Refusal, RollId,
 };
 use super::control::ClientId;
-use super::generation::{Generation, Inspected};
+use super::generation::{self, Generation, Inspected};
 use super::outcome;
 use crate::config::Config;
 
@@ -134,7 +134,7 @@ impl Master {
         });
         let candidate = self.candidate();
         let found = found.map(|inspected| {
-            let settings = inspected.checked.settings();
+            let settings = generation::settings(&inspected.checked);
             let generation = candidate.and_then(|id| self.generations.get_mut(&id));
             let key = generation.map_or_else(Default::default, |generation| {
                 generation.inspected = Some(inspected);

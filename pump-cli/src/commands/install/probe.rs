@@ -5,14 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Context as _;
-use pump_control::{ExitStatus, Layout};
+use pump_control::{Checked, ExitStatus, Layout};
 
 use super::answers::Answers;
 use super::program::Release;
 use super::steps;
 use crate::address::Address;
 use crate::context::Context;
-use crate::daemon::{Checked, Daemon};
+use crate::daemon::Daemon;
 use crate::report::Failure;
 
 /// Folders that the service's sandbox hides, so data there would be out of its reach.

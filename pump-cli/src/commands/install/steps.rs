@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
-use pump_control::{ExitStatus, Layout};
+use pump_control::{Checked, ExitStatus, Layout};
 use serde_json::json;
 
 use super::answers::Answers;
@@ -12,7 +12,7 @@ use super::program::Release;
 use super::upgrades;
 use crate::address::Address;
 use crate::context::Context;
-use crate::daemon::{Checked, Daemon, Identity};
+use crate::daemon::{Daemon, Identity};
 use crate::journal::{self, Journal};
 use crate::manifest::{self, Entry};
 use crate::report::Failure;
