@@ -122,6 +122,8 @@ fn install_makes_exactly_what_the_list_names() {
             assert_eq!(meta.is_dir(), kind != "file", "`{}`", path.display());
         }
     }
+    let manual = place.root().join("usr/local/share/man/man1/pump.1");
+    assert_eq!(fs::read_to_string(manual).expect("a page of the current release"), ".TH pump 1\n");
     for (path, ..) in place.listing() {
         let inside = Path::new("/").join(path.strip_prefix(place.root()).expect("it is inside"));
         let known = listed

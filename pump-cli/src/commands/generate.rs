@@ -77,6 +77,7 @@ fn write(path: &Path, page: &[u8]) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest;
 
     #[test]
     fn every_command_has_a_page_and_every_exit_code_is_told() {
@@ -84,6 +85,11 @@ mod tests {
         let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
         for name in ["pump.1", "pump-install.1", "pump-upgrade.1", "pump-status.1"] {
             assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
+        for name in &names {
+            let place = format!("/usr/local/share/man/man1/{name}");
+            let listed = manifest::entries().iter().any(|entry| entry.path == place);
+            assert!(listed, "`{place}` is not in packaging/files.list, so man(1) will not find it");
         }
         let top = String::from_utf8(pages[0].1.clone()).expect("a page is text");
         for (status, meaning) in ExitStatus::TABLE {

@@ -24,7 +24,7 @@ check)
     listen=$(sed -n 's/^listen = //p' "$config")
     echo "{\"domain\":\"$(value domain)\",\"public_url\":\"https://$(value domain)\",\
 \"site_name\":\"$(value site_name)\",\"listen\":$listen,\"data_dir\":\"$(value data_dir)\",\
-\"runtime_dir\":\"/nowhere\",\"workers\":2,\"drain_seconds\":30}" ;;
+\"runtime_dir\":\"/nowhere\",\"workers\":2,\"ready_seconds\":20,\"drain_seconds\":30}" ;;
 migrate) : >"$(value data_dir)/pump.sqlite3" ;;
 account)
     [ "$3" = broken ] && { echo "error: no account for you" >&2; exit 1; }
@@ -45,6 +45,11 @@ pub(crate) fn unpacked(place: &Path, daemon: &[u8]) -> PathBuf {
         fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("the file is ours");
         writeln!(list, "0755 {} {path}", hash(&file)).expect("a string can be written");
     }
+    let page = folder.join("share/man/man1/pump.1");
+    fs::create_dir_all(page.parent().expect("it has a folder")).expect("the folder is ours");
+    fs::write(&page, ".TH pump 1\n").expect("a temporary folder can be written");
+    fs::set_permissions(&page, Permissions::from_mode(0o644)).expect("the file is ours");
+    writeln!(list, "0644 {} share/man/man1/pump.1", hash(&page)).expect("a string can be written");
     let build = hash(&folder.join("bin/pumpd"));
     let info = format!(
         r#"{{"version":"0.1.0","build":"{build}","magic":1,"unit":1,"schema":{{"version":1,"compat":1}}}}"#

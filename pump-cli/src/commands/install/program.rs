@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::bundle;
 use crate::context::Context;
+use crate::manifest::{self, Kind};
 use crate::releases::Releases;
 use crate::report::Failure;
 use crate::transaction::Transaction;
@@ -17,6 +18,9 @@ use crate::transaction::Transaction;
 /// Most that a bundle given with `--from` may unpack to, in bytes. One from a source has its size in
 /// signed metadata.
 const MAX_UNPACKED: u64 = 1 << 30;
+
+/// Where manual pages of what was not packaged belong: man(1) finds it by `/usr/local/bin`.
+const MANUAL: &str = "/usr/local/share/man/man1";
 
 /// An unpacked release whose files are as its list says.
 #[derive(Debug)]
@@ -128,8 +132,26 @@ impl Release {
         let target = Path::new("releases").join(self.name());
         changed |= transaction.link(&layout.current(), &target)?;
         changed |= transaction.link(&layout.pump_link(), &layout.current().join("bin/pump"))?;
+        changed |= link_manual(layout, transaction)?;
         Ok(changed)
     }
+}
+
+/// Puts the manual pages of the current release where man(1) looks.
+fn link_manual(layout: &Layout, transaction: &mut Transaction) -> Result<bool, Failure> {
+    let folder = manifest::entry(MANUAL);
+    let pages = layout.current().join("share/man/man1");
+    let mut changed = false;
+    for entry in manifest::entries() {
+        let path = entry.at(layout);
+        let page = pages.join(path.file_name().unwrap_or_default());
+        // A release that was made by hand may have no pages.
+        if entry.kind == Kind::Link && path.parent() == Some(&folder.at(layout)) && page.exists() {
+            changed |= transaction.folder(&folder.at(layout), folder, layout)?;
+            changed |= transaction.link(&path, &page)?;
+        }
+    }
+    Ok(changed)
 }
 
 fn wrong(from: &Path, what: &str) -> Failure {
