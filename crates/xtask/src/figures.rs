@@ -5,6 +5,7 @@
 //! other things as well the times are worse, never better.
 
 mod measure;
+mod unit;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -45,7 +46,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let still = Still::measure(&old)?;
     let rolls = Rolls::measure(&old, &new, if args.long { LONG_ROLLS } else { ROLLS })?;
-    print(&table(&still, &rolls));
+    let exposure = unit::exposure(folder.path())?;
+    print(&table(&still, &rolls, exposure.as_deref()));
     if args.long {
         print(&rolls_table(&rolls));
     }
@@ -62,7 +64,7 @@ fn build() -> anyhow::Result<PathBuf> {
     Ok(target().join("release/pumpd"))
 }
 
-fn table(still: &Still, rolls: &Rolls) -> String {
+fn table(still: &Still, rolls: &Rolls, exposure: Option<&str>) -> String {
     let mut text = String::from("| what | measured | promised |\n|---|---|---|\n");
     let mut line = |what: &str, measured: String, promised: &str| {
         let _ = writeln!(text, "| {what} | {measured} | {promised} |");
@@ -78,6 +80,8 @@ fn table(still: &Still, rolls: &Rolls) -> String {
         format!("{:.0} ms", still.ready_median().as_secs_f64() * 1000.0),
         "≤ 150 ms",
     );
+    let exposure = exposure.unwrap_or("no systemd here").to_owned();
+    line("exposure of the unit, `systemd-analyze security`", exposure, "≤ 1.1");
     let seconds = |duration: std::time::Duration| format!("{:.1} s", duration.as_secs_f64());
     line("a roll of 2 workers under load, median", seconds(rolls.median_roll()), "");
     line(
