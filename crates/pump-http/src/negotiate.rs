@@ -26,23 +26,24 @@ impl Form {
         if !headers.contains_key(header::ACCEPT) {
             return Some(Self::Activity);
         }
-        let (mut activity, mut ld, mut page, mut json) = (0, 0, 0, 0);
+        let (mut activity, mut ld, mut page, mut json, mut any) = (0, 0, 0, 0, 0);
         for (range, weight) in ranges(headers) {
             match range.as_str() {
                 "application/activity+json" => activity = activity.max(weight),
                 "application/ld+json" => ld = ld.max(weight),
-                "text/html" | "application/xhtml+xml" => page = page.max(weight),
-                "application/json" | "application/*" | "*/*" => json = json.max(weight),
+                "text/html" | "application/xhtml+xml" | "text/*" => page = page.max(weight),
+                "application/json" => json = json.max(weight),
+                "application/*" | "*/*" => any = any.max(weight),
                 _ => {}
             }
         }
         let best = activity.max(ld);
-        if page > 0 && page > best {
+        if page > best && page >= json {
             Some(Self::Page)
         } else if best > 0 {
             Some(if ld > activity { Self::Ld } else { Self::Activity })
         } else {
-            (json > 0).then_some(Self::Activity)
+            (json > 0 || any > 0).then_some(Self::Activity)
         }
     }
 
@@ -118,6 +119,9 @@ mod tests {
             ("application/activity+json;q=0.5, text/html", Some(Form::Page)),
             ("application/activity+json, text/html", Some(Form::Activity)),
             ("*/*", Some(Form::Activity)),
+            ("application/json, text/html;q=0.5", Some(Form::Activity)),
+            ("text/html, application/json", Some(Form::Page)),
+            ("text/*", Some(Form::Page)),
             ("application/json", Some(Form::Activity)),
             ("image/png", None),
             ("text/html;q=0", None),
