@@ -11,7 +11,7 @@ pub(super) enum Piece<'a> {
     Mention(&'a str),
 }
 
-/// Longest address that is made into a link, in bytes.
+/// Longest address that is made into a link, in bytes, with what follows it up to the next space.
 const MAX_ADDRESS: usize = 2048;
 
 /// Cuts `text` into its pieces. Joined, they are the text again.
@@ -56,21 +56,25 @@ fn address(text: &str) -> Option<usize> {
     if !host.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return None;
     }
-    let end = text
-        .find(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '`'))
-        .unwrap_or(text.len());
-    let mut address = &text[..end];
+    let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"' | '`');
+    // No further than counts, since whoever calls tries each place where one could begin.
+    let end = text.char_indices().find(|&(at, c)| at > MAX_ADDRESS || ends(c));
+    let mut address = end.map_or(text, |(end, _)| &text[..end]);
+    if address.len() > MAX_ADDRESS {
+        return None;
+    }
+    let count = |bracket: u8| address.bytes().filter(|&byte| byte == bracket).count();
+    let (opened, mut closed) = (count(b'('), count(b')'));
     // What ends a sentence does not belong to the address that ends with it.
     while let Some(last) = address.chars().next_back() {
-        let opened = address.matches('(').count() < address.matches(')').count();
-        if !(matches!(last, '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '*')
-            || last == ')' && opened)
-        {
-            break;
+        match last {
+            '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '*' => {}
+            ')' if opened < closed => closed -= 1,
+            _ => break,
         }
-        address = &address[..address.len() - last.len_utf8()];
+        address = &address[..address.len() - 1];
     }
-    (address.len() <= MAX_ADDRESS).then_some(address.len())
+    Some(address.len())
 }
 
 fn mention(text: &str) -> Option<usize> {
@@ -102,11 +106,33 @@ mod tests {
                 "(https://a.example/x_(y))",
                 vec![Plain("("), Address("https://a.example/x_(y)"), Plain(")")],
             ),
+            (
+                "(https://a.example/x).))",
+                vec![Plain("("), Address("https://a.example/x"), Plain(").))")],
+            ),
             ("https:// http://<x> ahttps://a.b", vec![Plain("https:// http://<x> ahttps://a.b")]),
             ("héhttps://a.b é @é", vec![Plain("héhttps://a.b é @é")]),
             ("", vec![]),
         ] {
             assert_eq!(pieces(text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_for_an_address_is_text() {
+        let fits = format!("https://a.example/{}", "x".repeat(MAX_ADDRESS - 18));
+        assert_eq!(pieces(&fits), [Address(&fits)]);
+        let long = format!("{fits}é");
+        assert_eq!(pieces(&long), [Plain(&long)]);
+    }
+
+    /// A moment for each place where one begins, times another for each full stop, would be seconds.
+    #[test]
+    fn many_beginnings_and_many_ends_cost_no_time() {
+        let text = "(http://a".repeat(2_000) + &"é".repeat(MAX_ADDRESS) + &".".repeat(20_000);
+        let began = std::time::Instant::now();
+        assert!(!pieces(&text).is_empty());
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(2), "{took:?}");
     }
 }
