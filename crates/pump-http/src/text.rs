@@ -7,6 +7,7 @@
 
 mod links;
 mod markdown;
+mod nesting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -14,9 +15,13 @@ use std::sync::LazyLock;
 use ammonia::{Builder, UrlRelative};
 
 pub(crate) use markdown::from_markdown;
+pub(crate) use nesting::{MAX_NESTING, is_too_deep};
 
 /// What every link says about itself: it is the user's, not ours, and the target learns nothing.
 const REL: &str = "nofollow noopener noreferrer ugc";
+
+/// Longest HTML of a note, in bytes. Any text of the longest note fits that is not made to swell.
+pub(crate) const MAX_CONTENT: usize = 64 * 1024;
 
 /// HTML of unknown origin, reduced to the safe subset. What is dropped keeps its text, except for
 /// scripts and styles.
@@ -87,7 +92,17 @@ pub(crate) fn is_blank(html: &str) -> bool {
         }
         !within_tag
     });
-    text.all(char::is_whitespace)
+    text.all(|c| c.is_whitespace() || is_invisible(c))
+}
+
+/// Characters that leave no mark: joiners, marks of direction, fillers (Unicode, `Default_Ignorable`,
+/// and the empty Braille pattern).
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Plain text as HTML: escaped, and with its lines kept.

@@ -19,7 +19,12 @@ pub(crate) fn note(store: &Store, site: &Site, text: Text) -> Result<NewNote, Pr
         Text::Html(source) => {
             let source = NoteText::new(source)?;
             // Many an app sends plain text as `content`.
-            let content = if source.as_str().contains(['<', '&']) {
+            let content = if text::is_too_deep(source.as_str()) {
+                return Err(Problem::unprocessable(format!(
+                    "the HTML has more than {} elements open within each other, or left open",
+                    text::MAX_NESTING,
+                )));
+            } else if source.as_str().contains(['<', '&']) {
                 text::sanitise(source.as_str())
             } else {
                 text::from_plain(source.as_str())
@@ -29,6 +34,13 @@ pub(crate) fn note(store: &Store, site: &Site, text: Text) -> Result<NewNote, Pr
     };
     if text::is_blank(&content) {
         return Err(Problem::unprocessable("there is nothing to read in the note"));
+    }
+    if content.len() > text::MAX_CONTENT {
+        return Err(Problem::unprocessable(format!(
+            "the note is {} bytes of HTML, and at most {} are taken: use less formatting",
+            content.len(),
+            text::MAX_CONTENT,
+        )));
     }
     Ok(NewNote { source, content })
 }

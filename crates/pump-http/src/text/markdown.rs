@@ -4,7 +4,7 @@ use pulldown_cmark::{CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag
 use pulldown_cmark::{TextMergeStream, html};
 
 use super::links::{Piece, pieces};
-use super::sanitise;
+use super::{MAX_NESTING, sanitise};
 
 /// Most names in one note that are looked up to make a link.
 const MAX_MENTIONS: usize = 20;
@@ -13,7 +13,8 @@ const MAX_MENTIONS: usize = 20;
 /// name, if there is anybody.
 ///
 /// Different from plain Markdown: HTML is text, an image is a link to it, a line ends where its
-/// author ended it, headings are small, and bare addresses and `@names` become links.
+/// author ended it, headings are small, bare addresses and `@names` become links, and what is nested
+/// deeper than [`MAX_NESTING`] is shown without its marks.
 pub(crate) fn from_markdown(
     source: &str,
     mut profile_of: impl FnMut(&str) -> Option<String>,
@@ -21,7 +22,21 @@ pub(crate) fn from_markdown(
     let parser = TextMergeStream::new(Parser::new_ext(source, Options::ENABLE_STRIKETHROUGH));
     let mut events = Vec::new();
     let (mut within_link, mut within_code, mut lookups) = (0_usize, false, 0);
+    let mut depth = 0;
     for event in parser {
+        match &event {
+            Event::Start(_) => depth += 1,
+            Event::End(_) => depth -= 1,
+            _ => {}
+        }
+        let hidden = match &event {
+            Event::Start(_) => depth > MAX_NESTING,
+            Event::End(_) => depth >= MAX_NESTING,
+            _ => false,
+        };
+        if hidden {
+            continue;
+        }
         match event {
             Event::Html(html) | Event::InlineHtml(html) => events.push(Event::Text(html)),
             Event::SoftBreak => events.push(Event::HardBreak),

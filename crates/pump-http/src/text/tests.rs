@@ -169,7 +169,7 @@ fn plain_text_stays_what_it_was() {
 
 #[test]
 fn blank_is_what_shows_nothing() {
-    for html in ["", " \n", "<p></p>", "<p> <br></p>"] {
+    for html in ["", " \n", "<p></p>", "<p> <br></p>", "<p>\u{200b}\u{2060}\u{202e}</p>"] {
         assert!(is_blank(html), "{html}");
     }
     assert!(!is_blank("<p>x</p>"));
@@ -181,5 +181,16 @@ proptest! {
         assert_safe(&sanitise(&text), &text);
         assert_safe(&markdown(&text), &text);
         prop_assert_eq!(sanitise(&markdown(&text)), markdown(&text));
+    }
+}
+
+#[test]
+fn markdown_is_not_nested_without_end() {
+    for source in [">".repeat(4_999), "1. ".repeat(1_600), "- ".repeat(2_400), "*".repeat(4_990)] {
+        let html = markdown(&format!("{source}x"));
+        assert!(html.len() < MAX_CONTENT, "{} bytes", html.len());
+        let closed = html.matches("</").count();
+        assert!(closed <= MAX_NESTING, "{closed} elements of {:?}", &source[..9]);
+        assert!(html.contains('x'), "the text is kept");
     }
 }

@@ -167,3 +167,22 @@ async fn a_session_cookie_is_out_of_reach() {
     let cookie = plain.get("/login", HTML).await.header("set-cookie").to_owned();
     assert!(cookie.starts_with("pump-form=") && !cookie.contains("Secure"), "{cookie}");
 }
+
+/// The rules by which browsers read HTML open what was left open again in every block, so that a few
+/// kilobytes come out as megabytes, for everybody who looks at the page.
+#[tokio::test]
+async fn a_note_that_swells_is_refused() {
+    let server = Server::new();
+    let app = server.app("alice").await;
+    let open: String = (0..450).map(|n| format!("<b a{n}>")).collect();
+    // Within what may be nested, and still too much in the end.
+    let some: String = (0..20).map(|n| format!("<strong a{n}>")).collect();
+    let marked = format!("<p>{some}{}", "<p>x</p>".repeat(500));
+    for html in [format!("<p>{open}{}", "<p>x".repeat(300)), marked, "<ul>".repeat(1_200) + "x"] {
+        let html: String = html.chars().take(5_000).collect();
+        let answer = app.try_send(&json!({"type": "Note", "content": html})).await;
+        answer.problem(422);
+    }
+    let page = server.get("/@alice", HTML).await;
+    assert!(page.body.len() < 64 * 1024, "{} bytes", page.body.len());
+}
