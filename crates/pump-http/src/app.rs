@@ -14,8 +14,18 @@ use crate::problem::Problem;
 use crate::site::Site;
 use crate::throttle::{Throttle, TooMany};
 
-/// Calls of the store at one time in one worker. Each takes a thread while it waits for the disk.
-const MAX_STORE_CALLS: usize = 16;
+/// Calls of the store at one time in one worker, by kind. Each takes a thread while it waits: for the
+/// disk, for the one writing connection, for a core. So each kind has places of its own, and whoever
+/// reads waits neither behind a queue of writers nor behind passwords.
+const MAX_READS: usize = 8;
+const MAX_CHANGES: usize = 2;
+const MAX_HASHES: usize = 2;
+
+/// Threads that may block, for all places to be taken at once. With fewer, one kind waits for another.
+pub const BLOCKING_CALLS: usize = MAX_READS + MAX_CHANGES + MAX_HASHES;
+
+/// How long a change waits for its place. As long again it may wait for the database.
+const PLACE_WITHIN: Duration = Duration::from_secs(15);
 
 /// Passwords being checked or waiting for it at one time in one worker. One more is turned away.
 const MAX_PASSWORDS: usize = 8;
@@ -42,8 +52,10 @@ pub(crate) struct App(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) site: Site,
     store: Store,
-    calls: Semaphore,
+    reads: Semaphore,
+    changes: Semaphore,
     passwords: Semaphore,
+    hashes: Semaphore,
     by_network: Throttle<Option<IpAddr>>,
     by_name: Throttle<LocalName>,
     registrations: Throttle<Option<IpAddr>>,
@@ -63,8 +75,10 @@ impl App {
         Self(Arc::new(Inner {
             site,
             store,
-            calls: Semaphore::new(MAX_STORE_CALLS),
+            reads: Semaphore::new(MAX_READS),
+            changes: Semaphore::new(MAX_CHANGES),
             passwords: Semaphore::new(MAX_PASSWORDS),
+            hashes: Semaphore::new(MAX_HASHES),
             by_network: Throttle::new(NETWORK_BURST, NETWORK_EVERY),
             by_name: Throttle::new(NAME_BURST, NAME_EVERY),
             registrations: Throttle::new(REGISTER_BURST, REGISTER_EVERY),
@@ -72,7 +86,7 @@ impl App {
         }))
     }
 
-    /// Does something with the store, on a thread that may block.
+    /// Reads something from the store, on a thread that may block.
     pub(crate) async fn store<T, E>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
@@ -81,7 +95,26 @@ impl App {
         T: Send + 'static,
         E: Into<Problem> + Send + 'static,
     {
-        let _turn = self.calls.acquire().await.expect("the semaphore is never closed");
+        let _turn = self.reads.acquire().await.expect("the semaphore is never closed");
+        self.blocking(work).await
+    }
+
+    /// The same for work that writes.
+    pub(crate) async fn change<T, E>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(PLACE_WITHIN, self.changes.acquire()).await;
+        let _turn = turn
+            .map_err(|_| {
+                let wait = Duration::from_secs(2);
+                Problem::unavailable("there is a lot to do at the moment, try again", wait)
+            })?
+            .expect("the semaphore is never closed");
         self.blocking(work).await
     }
 
@@ -98,6 +131,7 @@ impl App {
             let wait = Duration::from_secs(2);
             Problem::unavailable("too many people are signing in at the moment, try again", wait)
         })?;
+        let _place = self.hashes.acquire().await.expect("the semaphore is never closed");
         self.blocking(work).await
     }
 
@@ -183,4 +217,68 @@ fn too_many_tries(TooMany(wait): TooMany) -> Problem {
 /// The moment that is written into the database.
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    type Done<T> = Result<T, Problem>;
+
+    fn app(folder: &std::path::Path) -> App {
+        pump_store::migrate(folder).unwrap();
+        let site = Site {
+            public_url: "https://social.example".to_owned(),
+            domain: "social.example".parse().unwrap(),
+            name: "Example".to_owned(),
+            open_registration: false,
+            body_bytes: 1024,
+            trusted_proxies: Vec::new(),
+            generation_header: None,
+            version: "1.2.3".to_owned(),
+        };
+        App::new(site, Store::open(folder).unwrap())
+    }
+
+    /// Another process may hold the lock for long, and passwords take long anyway.
+    #[test]
+    fn who_reads_waits_neither_for_writers_nor_for_passwords() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_CALLS)
+            .build()
+            .unwrap();
+        let (held, until) = mpsc::channel::<()>();
+        let until = Arc::new(Mutex::new(until));
+        runtime.block_on(async {
+            let app = app(folder.path());
+            let mut waiting = Vec::new();
+            for turn in 0..100 {
+                let (app, until) = (app.clone(), Arc::clone(&until));
+                let stuck = move |_: &Store| -> Done<()> {
+                    // Ends with an error when the other end is dropped.
+                    let _ended = until.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    Ok(())
+                };
+                waiting.push(tokio::spawn(async move {
+                    if turn % 2 == 0 { app.change(stuck).await } else { app.hashing(stuck).await }
+                }));
+            }
+            // Each has taken its place, or stands in the queue.
+            while app.changes.available_permits() + app.hashes.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let read = app.store(|store| store.accounts(pump_model::Page::first()));
+            let read = tokio::time::timeout(Duration::from_secs(10), read).await;
+            drop(held);
+            assert!(read.expect("nobody waits behind a writer").unwrap().items.is_empty());
+            for it in waiting {
+                // Of the passwords most were turned away.
+                let _done = it.await.unwrap();
+            }
+        });
+    }
 }

@@ -35,6 +35,7 @@ use http::{Request, Response};
 use pump_store::Store;
 use tower::ServiceExt;
 
+pub use app::BLOCKING_CALLS;
 pub use axum::body::Body;
 pub use client::Peer;
 pub use router::routes;

@@ -42,7 +42,7 @@ pub(crate) async fn post(
     }
     let wanted = submission::parse(&body, &app.site.actor(&owner))?;
     let (actor, site) = (bearer.0, app.site.clone());
-    let done = app.store(move |store| perform(store, &site, &actor, wanted)).await?;
+    let done = app.change(move |store| perform(store, &site, &actor, wanted)).await?;
     let activity = wire::activity(&app.site, done);
     let location = HeaderValue::try_from(&activity.id)
         .map_err(|error| Problem::internal().because("saying where the activity is", error))?;

@@ -54,7 +54,7 @@ pub(crate) async fn issue(
     };
     let at: Timestamp = now();
     let token = app
-        .store(move |store| store.new_token(account.id, TokenKind::Bearer, LIFETIME, at))
+        .change(move |store| store.new_token(account.id, TokenKind::Bearer, LIFETIME, at))
         .await?;
     Ok(answer(
         StatusCode::OK,
@@ -74,7 +74,7 @@ pub(crate) async fn revoke(State(app): State<App>, fields: Fields) -> Result<Res
         return Ok(refusal("invalid_request", "`token` is missing"));
     };
     let token = token.to_owned();
-    app.store(move |store| store.delete_token(&token)).await?;
+    app.change(move |store| store.delete_token(&token)).await?;
     Ok(answer(StatusCode::OK, &serde_json::json!({})))
 }
 

@@ -117,7 +117,7 @@ async fn change(
     };
     let note = found(app, name, id, Viewer::Known(me.id)).await?;
     let me = me.id;
-    app.store(move |store| work(store, me, note.id, now())).await
+    app.change(move |store| work(store, me, note.id, now())).await
 }
 
 fn after(posted: &Posted, (name, id): &(String, String)) -> Response {

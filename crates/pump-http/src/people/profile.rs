@@ -119,6 +119,6 @@ async fn change(
     let Some(me) = &posted.visitor.account else { return Ok(go_to("/login")) };
     let them = named(app, name).await?;
     let (me, id) = (me.id, them.id);
-    app.store(move |store| work(store, me, id, now())).await?;
+    app.change(move |store| work(store, me, id, now())).await?;
     Ok(posted.back(&format!("/@{}", them.name)))
 }

@@ -71,6 +71,6 @@ pub(crate) async fn save(
         }
     };
     let id = account.id;
-    let saved = app.store(move |store| store.set_profile(id, &display_name, &about)).await?;
+    let saved = app.change(move |store| store.set_profile(id, &display_name, &about)).await?;
     Ok(go_to(&format!("/@{}", saved.name)))
 }

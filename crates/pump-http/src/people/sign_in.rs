@@ -74,7 +74,7 @@ pub(crate) async fn sign_in(
 pub(super) async fn begin_session(app: &App, account: &Account) -> Result<Response, Problem> {
     let (id, lifetime) = (account.id, Duration::from_secs(SESSION_SECONDS));
     let token =
-        app.store(move |store| store.new_token(id, TokenKind::Session, lifetime, now())).await?;
+        app.change(move |store| store.new_token(id, TokenKind::Session, lifetime, now())).await?;
     let mut response = go_to("/");
     let cookie = session_cookie(&app.site, token.as_str());
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -98,7 +98,7 @@ pub(crate) async fn sign_out(
     Posted { visitor, .. }: Posted,
 ) -> Result<Response, Problem> {
     if let Some(token) = visitor.session().map(str::to_owned) {
-        app.store(move |store| store.delete_token(&token)).await?;
+        app.change(move |store| store.delete_token(&token)).await?;
     }
     let mut response = go_to("/");
     response.headers_mut().append(header::SET_COOKIE, no_session_cookie(&app.site));
