@@ -74,6 +74,8 @@ impl Serving {
             .timer(head.clone())
             .header_read_timeout(NEVER)
             .max_buf_size(self.head_bytes)
+            // A client may say that it has said everything and still wait for its answer.
+            .half_close(true)
             .serve_connection(stream, handler);
         let watched = Watched { serving: &self, head, traffic };
         if let Err(error) = watched.drive(hyper).await {

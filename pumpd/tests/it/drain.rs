@@ -243,3 +243,18 @@ fn a_head_that_is_too_large_is_refused() {
     let _ = stream.read_to_end(&mut said);
     assert!(said.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&said));
 }
+
+/// Hyper takes the end of what the client says for the end of the client, if it is not told.
+#[test]
+fn a_client_that_has_said_everything_is_answered() {
+    let cluster = cluster(2, "");
+    // A page takes a look into the database; the end of the request is read before its answer is there.
+    for path in ["/", "/healthz"] {
+        let mut stream = connect(&cluster);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: social.example\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("open");
+        stream.shutdown(std::net::Shutdown::Write).expect("connected");
+        assert!(answer(&mut stream).starts_with("http/1.1 200"), "{path}");
+        assert_eq!(stream.read(&mut [0]).expect("an orderly close, no reset"), 0);
+    }
+}
