@@ -52,11 +52,16 @@ impl Listener {
     pub(super) async fn accept(self, serving: Serving, connections: Arc<Semaphore>) {
         loop {
             // At the limit nobody is turned away: the queue belongs to all workers.
-            let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                accepted = self.accept_one() => accepted,
-                () = serving.draining().begun() => return,
+            let next = async {
+                let permit = Arc::clone(&connections).acquire_owned().await;
+                (permit, self.accept_one().await)
             };
+            let (permit, accepted) = tokio::select! {
+                biased;
+                () = serving.draining().begun() => return,
+                next = next => next,
+            };
+            let Ok(permit) = permit else { return };
             match accepted {
                 Ok((stream, peer)) => {
                     let serving = serving.clone();
