@@ -7,11 +7,15 @@ mod error;
 mod listen;
 mod raw;
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use pump_model::Domain;
+use rustix::fs::OFlags;
 use url::Url;
 
 pub(crate) use error::ConfigError;
@@ -77,11 +81,22 @@ impl Config {
     /// Reads a file without judging it.
     pub(crate) fn text(path: &Path) -> Result<String, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
-        let length = std::fs::metadata(path).map_err(unreadable)?.len();
+        // Opening a pipe waits for its writer, and the master reads this while it serves.
+        let mut options = File::options();
+        options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+        let file = options.open(path).map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?;
+        if !found.is_file() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "it is not a file");
+            return Err(unreadable(error));
+        }
+        let length = found.len();
         if length > MAX_CONFIG as u64 {
             return Err(ConfigError::TooLarge { path: path.to_owned(), length });
         }
-        std::fs::read_to_string(path).map_err(unreadable)
+        let mut text = String::new();
+        file.take(MAX_CONFIG as u64).read_to_string(&mut text).map_err(unreadable)?;
+        Ok(text)
     }
 
     /// Parses a text that was read from `path`, which is only named in errors.

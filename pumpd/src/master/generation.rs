@@ -7,10 +7,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pump_control::{Checked, control};
 use pump_release::ReleaseInfo;
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::cluster::{Key, Settings};
@@ -36,7 +38,9 @@ impl Generation {
     /// Pins the build at `path`.
     pub(crate) fn open(path: &Path, config: String) -> io::Result<Self> {
         let path = std::fs::canonicalize(path)?;
-        let program = File::open(&path)?;
+        // Anybody who may ask for a roll may name a pipe, and to open one waits for its writer.
+        let program =
+            File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&path)?;
         if !program.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
         }
