@@ -43,6 +43,8 @@ struct Client {
     ending: bool,
 }
 
+    /// An answer is still to come, so it is not closed before that.
+    waits: bool,
 impl Control {
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
         let (socket, inode) = bind_unix(path, MODE)?;
@@ -83,6 +85,7 @@ impl Control {
             self.clients.insert(ClientId(self.next), client);
             self.next += 1;
         }
+                waits: false,
     }
 
     /// Reads what a client has written and returns its requests. What is no request is answered.
@@ -97,12 +100,20 @@ impl Control {
                 for line in client.lines.push(&buffer[..length]) {
                     match understand(line, client.may_change) {
                         Ok(ask) => asks.push(ask),
+        if client.ending {
+            // Nothing more is read of it, so what woke us is that it does not hear us either.
+            self.clients.remove(&id);
+            return Vec::new();
+        }
                         Err(error) => client.say(&error),
                     }
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => client.ending = true,
+            Err(_) => {
+                client.ending = true;
+                client.waits = false;
+            }
         }
         self.sweep(id);
         asks
@@ -124,9 +135,18 @@ impl Control {
     }
 
     /// Forgets a client that is gone, does not read, or has its last reply.
+    /// Says whether a client has an answer to wait for. One that waits may have closed its own half.
+    pub(crate) fn waits(&mut self, id: ClientId, waits: bool) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.waits = waits;
+        }
+        self.sweep(id);
+    }
+
     fn sweep(&mut self, id: ClientId) {
         let done = |client: &Client| {
-            client.out.len() > MAX_CONTROL_BACKLOG || (client.ending && client.out.is_empty())
+            let served = client.ending && client.out.is_empty() && !client.waits;
+            served || client.out.len() > MAX_CONTROL_BACKLOG
         };
         if self.clients.get(&id).is_some_and(done) {
             self.clients.remove(&id);
@@ -164,6 +184,7 @@ impl Client {
 /// Whether the peer may change anything: root and our own user. Who may connect at all is said by the
 /// socket's mode, which is why a member of the group may ask for the status. Under `PrivateUsers=` all
 /// other users show as 65534.
+                    self.waits = false;
 fn may_change(stream: &UnixStream) -> bool {
     let peer = rustix::net::sockopt::socket_peercred(stream);
     peer.is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())

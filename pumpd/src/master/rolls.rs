@@ -48,6 +48,7 @@ impl Master {
                 self.control.say(client, &Reply::Accepted { roll: roll.0 });
                 if restart.wait {
                     self.rolls.waiting.insert(client);
+                    self.control.waits(client, true);
                 }
                 self.carry_out(actions);
             }
@@ -164,6 +165,7 @@ impl Master {
         let reply = Reply::Ended { roll: roll.0, outcome: outcome.clone() };
         for client in std::mem::take(&mut self.rolls.waiting) {
             self.control.say(client, &reply);
+            self.control.waits(client, false);
         }
         self.rolls.under_way = None;
         self.rolls.last = Some(outcome);

@@ -63,3 +63,21 @@ fn a_socket_that_is_not_ours_is_not_taken_over() {
     assert!(said.contains("control.sock"), "{said}");
     assert!(matches!(cluster.ask(Ask::Status), Reply::Status(_)), "the first one is as it was");
 }
+
+#[test]
+fn a_client_that_has_said_everything_hears_how_the_roll_ended() {
+    let cluster = cluster(2, "[roll]\nlinger_seconds = 0\n");
+    let path = cluster.place().join("run/control.sock");
+    let mut client = UnixStream::connect(&path).expect("it listens");
+    client.write_all(b"{\"v\":1,\"ask\":\"restart\",\"wait\":true}\n").expect("it reads");
+    client.shutdown(std::net::Shutdown::Write).expect("connected");
+    let mut replies = String::new();
+    client.read_to_string(&mut replies).expect("it answers and closes");
+    let last = replies.lines().last().unwrap_or_default();
+    assert!(last.contains("\"ended\""), "{replies}");
+    // One that is gone altogether is not waited for.
+    let mut gone = UnixStream::connect(&path).expect("it listens");
+    gone.write_all(b"{\"v\":1,\"ask\":\"restart\",\"wait\":true}\n").expect("it reads");
+    drop(gone);
+    cluster.eventually(|status| status.generation == 3 && status.roll.is_none());
+}
