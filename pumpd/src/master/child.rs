@@ -70,6 +70,10 @@ struct Answer {
 /// Longest answer of `release-info` and `check`, in bytes. What is beyond is cut off.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// Longest part of a line that is kept, in bytes. What is kept has to fit into a reply twice, as the
+/// latch's and as the last roll's, and who reads a reply expects no more than `MAX_CONTROL_LINE`.
+const MAX_KEPT: usize = 500;
+
 /// How a child ended.
 #[derive(Debug)]
 pub(crate) struct Death {
@@ -153,13 +157,18 @@ impl Child {
     /// Reaps the child if it is dead. Its last lines are printed by the caller, as all others.
     pub(crate) fn reap(&mut self) -> Option<(Death, Vec<String>)> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), options).ok()??;
+        let status = match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
+            Ok(status) => Some(status?),
+            Err(rustix::io::Errno::INTR) => return None,
+            // Somebody else has reaped it. Its pidfd would wake us for ever if it were not dead to us.
+            Err(_) => None,
+        };
         let mut said = self.read();
         said.extend(self.log.rest());
         let answer = self.answer.take().map(|answer| answer.text).unwrap_or_default();
         let death = Death {
-            code: status.exit_status(),
-            how: describe(&status),
+            code: status.as_ref().and_then(WaitIdStatus::exit_status),
+            how: status.as_ref().map_or_else(|| "ended".to_owned(), describe),
             output: self.log.last.drain(..).collect(),
             answer,
         };
@@ -182,12 +191,12 @@ impl Output {
         read_some(&mut self.pipe, MAX_ANSWER, &mut chunk);
         for line in self.lines.push(&chunk) {
             said.push(match line {
-                Line::Whole(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                Line::Whole(bytes) => printable(&bytes),
                 Line::Oversized => "(a line that was too long)".to_owned(),
             });
         }
         for line in &said {
-            self.keep(line.clone());
+            self.keep(line);
         }
         said
     }
@@ -196,18 +205,30 @@ impl Output {
     fn rest(&mut self) -> Option<String> {
         let rest = self.lines.rest();
         (!rest.is_empty()).then(|| {
-            let line = String::from_utf8_lossy(&rest).into_owned();
-            self.keep(line.clone());
+            let line = printable(&rest);
+            self.keep(&line);
             line
         })
     }
 
-    fn keep(&mut self, line: String) {
+    fn keep(&mut self, line: &str) {
         if self.last.len() == KEPT_OUTPUT_LINES {
             self.last.pop_front();
         }
-        self.last.push_back(line);
+        self.last.push_back(kept(line));
     }
+}
+
+/// A line of a stranger as it may be shown on a terminal. Control characters would steer it, and in
+/// JSON each of them takes six bytes.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let safe = |c: char| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    String::from_utf8_lossy(bytes).chars().map(safe).collect()
+}
+
+/// The part of a line that is kept to explain what happened.
+pub(crate) fn kept(line: &str) -> String {
+    line[..line.floor_char_boundary(MAX_KEPT)].to_owned()
 }
 
 impl Answer {

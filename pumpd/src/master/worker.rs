@@ -9,7 +9,7 @@ use pump_control::channel::{FromWorker, Listener, Start, ToWorker};
 use pump_control::constants::MAX_CHANNEL_LINE;
 use pump_control::{Line, Lines, encode};
 
-use super::child::{Birth, Child, number};
+use super::child::{Birth, Child, kept, number, printable};
 use super::cluster::{GenerationId, WorkerId};
 use super::generation::Generation;
 use super::listen::Listening;
@@ -130,7 +130,12 @@ fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, String
     if of != generation.0 {
         return Err(format!("speaks for generation {of} and is of {}, ignoring it", generation.0));
     }
-    Ok(said)
+    Ok(match said {
+        FromWorker::Refused { generation, reason } => {
+            FromWorker::Refused { generation, reason: kept(&printable(reason.as_bytes())) }
+        }
+        other => other,
+    })
 }
 
 #[cfg(test)]

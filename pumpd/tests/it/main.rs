@@ -16,6 +16,13 @@ fn pumpd() -> &'static Path {
 }
 
 /// A cluster of the program under test.
+/// Writes a script that stands in for a program.
+fn script(path: &Path, text: &str) {
+    std::fs::write(path, format!("#!/bin/bash\n{text}\n")).expect("the folder takes a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, mode).expect("ours");
+}
+
 fn cluster(workers: u32, more: &str) -> TestCluster {
     let pumpd = Some(pumpd().to_owned());
     TestCluster::start(Setup { pumpd, workers, more: more.to_owned(), ..Setup::default() })

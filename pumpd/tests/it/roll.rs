@@ -11,7 +11,7 @@ use pump_control::control::{Ask, Phase, Reply, Restart, Status, WorkerState};
 use pump_test::fake::{self, Fault, candidate};
 use pump_test::{Setup, TestCluster};
 
-use crate::{cluster, pumpd};
+use crate::{cluster, pumpd, script};
 
 /// A roll with short patience, for candidates that take all of it.
 const IMPATIENT: &str = "[roll]\nready_seconds = 2\nlinger_seconds = 0\n";
@@ -366,4 +366,40 @@ fn a_worker_that_is_told_to_leave_before_it_listens_leaves() {
     });
     // It would be killed after ten minutes only.
     assert_eq!(cluster.end().expect("it ends in time and leaves nobody"), Some(0));
+}
+
+/// The reply was longer than anybody reads: `pump status` failed for as long as the latch was on.
+#[test]
+fn a_build_that_dies_in_garbage_is_told_of_in_a_reply_that_can_be_read() {
+    let cluster = cluster(2, QUICK);
+    let garbage = cluster.place().join("garbage");
+    let real = pumpd().display();
+    script(
+        &garbage,
+        &format!(
+            "[ \"$1\" = worker ] || exec '{real}' \"$@\"\n\
+             for line in {{1..20}}; do head -c 4000 /dev/zero; echo; done >&2\nexit 1"
+        ),
+    );
+    let rolled = cluster.roll(Some(&garbage));
+    assert_eq!(rolled.outcome.exit, ExitStatus::RollFailed, "{rolled:?}");
+    assert_eq!(rolled.outcome.output.len(), 20);
+    let latch = cluster.status().latch.expect("it failed");
+    let control = |line: &String| line.contains(char::is_control);
+    assert!(!latch.output.iter().any(control), "a terminal takes it for orders: {latch:?}");
+}
+
+/// To open it waits for somebody who writes, and the master has nobody else to go on meanwhile.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_at_once() {
+    let cluster = cluster(2, QUICK);
+    let pipe = cluster.place().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
+    assert!(made.success());
+    let rolled = cluster.roll(Some(&pipe));
+    assert_eq!(rolled.outcome.exit, ExitStatus::Preflight, "{rolled:?}");
+    fs::rename(&pipe, cluster.config()).expect("ours");
+    let rolled = cluster.roll(None);
+    assert_eq!(rolled.outcome.exit, ExitStatus::Configuration, "{rolled:?}");
+    assert!(matches!(cluster.ask(Ask::Reload), Reply::Reloaded(told) if told.error.is_some()));
 }
