@@ -1,13 +1,14 @@
-//! Descriptors that this process was born with.
+//! What this process was born with: descriptors, and what was decided for it about signals.
 //!
 //! The one place that turns numbers into owned descriptors. A number is believed only while it names
 //! an open descriptor, and each is taken once: [`Inherited`] is made once, by `main`.
-#![allow(unsafe_code, reason = "a descriptor that was inherited has a number and no owner")]
+#![allow(unsafe_code, reason = "what was inherited has a number and no owner")]
 
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::sys::signal::{SigHandler, Signal, signal};
 use rustix::io::FdFlags;
 
 /// The right to take inherited descriptors.
@@ -18,6 +19,10 @@ pub(crate) struct Inherited {
 impl Inherited {
     /// To be made once, at the beginning of `main`, before anything else is opened.
     pub(crate) fn at_start() -> Self {
+        // Ignored by a parent, it would stay ignored, and nobody could learn how a child ended: wait(2).
+        // SAFETY: the default has no handler that could run.
+        let defaulted = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+        debug_assert!(defaulted.is_ok(), "SIGCHLD may be set");
         // The standard streams have their owner in the standard library.
         Self { taken: BTreeSet::from([0, 1, 2]) }
     }

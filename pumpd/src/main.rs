@@ -63,8 +63,13 @@ fn started_by() -> std::io::Result<PathBuf> {
 
 /// Lines to standard error: with the time, unless a journal adds it.
 fn log() {
-    let builder =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    // A log that nobody reads any more is no reason to end: without this the subscriber says so with
+    // `eprintln!`, which panics. It is how every orphaned worker writes.
+    let builder = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false);
     match std::env::var_os("JOURNAL_STREAM") {
         Some(_) => builder.without_time().init(),
         None => builder.init(),
@@ -72,11 +77,13 @@ fn log() {
 }
 
 /// The one place that prints an error.
-#[expect(clippy::print_stderr, reason = "this is where a program ends")]
 fn report(failed: &Failed) -> ExitStatus {
-    eprintln!("error: {:#}", failed.error);
+    use std::io::Write;
+    let mut text = format!("error: {:#}\n", failed.error);
     if let Some(hint) = &failed.hint {
-        eprintln!("hint: {hint}");
+        text += &format!("hint: {hint}\n");
     }
+    // Where nobody reads, the exit code still tells.
+    let _ = std::io::stderr().write_all(text.as_bytes());
     failed.exit
 }

@@ -135,7 +135,12 @@ impl Master {
         signals: Signals,
     ) -> Result<Self, MasterError> {
         let passed = std::mem::take(&mut setting.passed);
-        let (listening, in_vain) = listen::listen(&config.listen, passed)?;
+        // First of all, because it shows that no other master is at work here.
+        let path = config.control_socket();
+        let control =
+            Control::bind(&path).map_err(|source| MasterError::Control { path, source })?;
+        let orphans = control.last_was_killed;
+        let (listening, in_vain) = listen::listen(&config.listen, passed, orphans)?;
         let mut notes = Vec::new();
         for address in in_vain {
             notes.push(format!(
@@ -144,9 +149,6 @@ impl Master {
                 setting.config_path.display()
             ));
         }
-        let path = config.control_socket();
-        let control =
-            Control::bind(&path).map_err(|source| MasterError::Control { path, source })?;
         let own = Generation::own(&setting.program, text)
             .map_err(|source| MasterError::System { doing: "pin the own program", source })?;
         for listening in &listening {

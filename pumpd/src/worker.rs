@@ -11,6 +11,7 @@ mod drain;
 mod head;
 mod stream;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use pump_control::channel::{FromWorker, Start};
 use pump_control::constants::ORPHAN_LIVES;
 use pump_store::Store;
 use rustix::fs::OFlags;
+use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -38,6 +40,9 @@ const BLOCKING_THREADS: usize = 12;
 
 /// How often a draining worker says what is still open, at most.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// How often an orphan looks whether there is a master again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// `pumpd worker`
 pub(crate) fn run(channel: i32, mut inherited: Inherited) -> Result<ExitStatus, Failed> {
@@ -101,9 +106,11 @@ async fn work(
     tokio::select! {
         heard = channel.hear() => if heard == Heard::MasterIsGone {
             warn!("worker {}: the master is gone, serving for another {ORPHAN_LIVES:?}", start.worker);
-            // The one wait for a time: nobody will come who could tell us.
+            // The one wait for a time: nobody may come who could tell us.
+            let control = config.control_socket();
             tokio::select! {
                 () = tokio::time::sleep(ORPHAN_LIVES) => {}
+                () = next_master(&control) => {}
                 _ = terminate.recv() => {}
             }
         },
@@ -123,6 +130,17 @@ async fn work(
         Err(error) => warn!("worker {}: closing the database failed: {error}", start.worker),
     }
     Ok(ExitStatus::Done)
+}
+
+/// Waits until a master listens where ours did. It cannot bind the addresses that we hold.
+async fn next_master(control: &Path) {
+    loop {
+        // First of all: the kernel may close our channel a moment before the dead master's socket.
+        tokio::time::sleep(LOOK_EVERY).await;
+        if UnixStream::connect(control).await.is_ok() {
+            return;
+        }
+    }
 }
 
 type Opened = (Store, Config, Vec<Listener>, pump_http::Service);

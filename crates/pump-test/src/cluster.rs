@@ -57,6 +57,8 @@ pub struct TestCluster {
     place: TempDir,
     program: PathBuf,
     master: Child,
+    /// Process groups of masters that were killed.
+    orphaned: Vec<u32>,
     ended: bool,
 }
 
@@ -97,15 +99,30 @@ impl TestCluster {
         }
         let config = place.path().join("pumpd.toml");
         fs::write(&config, configuration(place.path(), setup.workers, &setup.listen, &setup.more))?;
-        let log = File::create(place.path().join("pumpd.log"))?;
-        let mut command = Command::new(&program);
-        command.arg("master").arg("--config").arg(&config);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let master = command.spawn().with_context(|| format!("running `{}`", program.display()))?;
-        let mut cluster = Self { place, program, master, ended: false };
+        let master = spawn(&program, place.path())?;
+        let mut cluster = Self { place, program, master, orphaned: Vec::new(), ended: false };
         cluster.wait_until_it_runs()?;
         Ok(cluster)
+    }
+
+    /// Kills the master, which leaves its workers without one.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill_master(&mut self) -> Result<()> {
+        self.master.kill()?;
+        self.master.wait()?;
+        self.orphaned.push(self.master.id());
+        Ok(())
+    }
+
+    /// Starts a master where [`Self::kill_master`] has killed one.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.master = spawn(&self.program, self.place.path())?;
+        self.wait_until_it_runs()
     }
 
     fn wait_until_it_runs(&mut self) -> Result<()> {
@@ -289,7 +306,9 @@ impl TestCluster {
 
     /// Ends what is left of the master's process group, and says what it was.
     fn end_the_left_over(&self) -> Result<Vec<Process>> {
-        let of_group = |process: &Process| process.group == self.master.id();
+        let of_group = |process: &Process| {
+            process.group == self.master.id() || self.orphaned.contains(&process.group)
+        };
         let mut left: Vec<Process> = process::all().into_iter().filter(of_group).collect();
         left.retain(Process::lives);
         for process in &left {
@@ -309,6 +328,15 @@ impl Drop for TestCluster {
             panic!("the cluster did not end well: {error:#}");
         }
     }
+}
+
+fn spawn(program: &Path, place: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(place.join("pumpd.log"))?;
+    let mut command = Command::new(program);
+    command.arg("master").arg("--config").arg(place.join("pumpd.toml"));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.spawn().with_context(|| format!("running `{}`", program.display()))
 }
 
 fn configuration(place: &Path, workers: u32, listen: &[String], more: &str) -> String {

@@ -30,6 +30,8 @@ pub(crate) struct Control {
     socket: UnixListener,
     path: PathBuf,
     inode: u64,
+    /// Whether the last master left its socket behind, and so perhaps its workers.
+    pub(crate) last_was_killed: bool,
     clients: BTreeMap<ClientId, Client>,
     next: u64,
 }
@@ -39,17 +41,24 @@ struct Client {
     lines: Lines,
     out: Vec<u8>,
     may_change: bool,
-    /// Nothing more is read; closed when all is written.
+    /// It has said everything; closed when all is written.
     ending: bool,
-}
-
     /// An answer is still to come, so it is not closed before that.
     waits: bool,
+}
+
 impl Control {
     pub(crate) fn bind(path: &Path) -> io::Result<Self> {
-        let (socket, inode) = bind_unix(path, MODE)?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket, path: path.to_owned(), inode, clients: BTreeMap::new(), next: 1 })
+        let bound = bind_unix(path, MODE)?;
+        bound.socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: bound.socket,
+            path: path.to_owned(),
+            inode: bound.inode,
+            last_was_killed: bound.left_over,
+            clients: BTreeMap::new(),
+            next: 1,
+        })
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
@@ -76,6 +85,7 @@ impl Control {
                 lines: Lines::new(MAX_CONTROL_LINE),
                 out: Vec::new(),
                 ending: false,
+                waits: false,
             };
             if self.clients.len() >= MAX_CONTROL_CLIENTS {
                 let message = format!("{MAX_CONTROL_CLIENTS} clients are being served already");
@@ -85,12 +95,16 @@ impl Control {
             self.clients.insert(ClientId(self.next), client);
             self.next += 1;
         }
-                waits: false,
     }
 
     /// Reads what a client has written and returns its requests. What is no request is answered.
     pub(crate) fn read(&mut self, id: ClientId) -> Vec<Ask> {
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        if client.ending {
+            // Nothing more is read of it, so what woke us is that it does not hear us either.
+            self.clients.remove(&id);
+            return Vec::new();
+        }
         let mut asks = Vec::new();
         let mut buffer = [0; 4096];
         // One buffer a turn: a client that never stops writing must not keep the loop.
@@ -100,11 +114,6 @@ impl Control {
                 for line in client.lines.push(&buffer[..length]) {
                     match understand(line, client.may_change) {
                         Ok(ask) => asks.push(ask),
-        if client.ending {
-            // Nothing more is read of it, so what woke us is that it does not hear us either.
-            self.clients.remove(&id);
-            return Vec::new();
-        }
                         Err(error) => client.say(&error),
                     }
                 }
@@ -126,6 +135,14 @@ impl Control {
         self.sweep(id);
     }
 
+    /// Says whether a client has an answer to wait for. One that waits may have closed its own half.
+    pub(crate) fn waits(&mut self, id: ClientId, waits: bool) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.waits = waits;
+        }
+        self.sweep(id);
+    }
+
     /// Goes on writing to a client whose buffer was full.
     pub(crate) fn write(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(&id) {
@@ -135,14 +152,6 @@ impl Control {
     }
 
     /// Forgets a client that is gone, does not read, or has its last reply.
-    /// Says whether a client has an answer to wait for. One that waits may have closed its own half.
-    pub(crate) fn waits(&mut self, id: ClientId, waits: bool) {
-        if let Some(client) = self.clients.get_mut(&id) {
-            client.waits = waits;
-        }
-        self.sweep(id);
-    }
-
     fn sweep(&mut self, id: ClientId) {
         let done = |client: &Client| {
             let served = client.ending && client.out.is_empty() && !client.waits;
@@ -175,6 +184,7 @@ impl Client {
                 Err(_) => {
                     self.out.clear();
                     self.ending = true;
+                    self.waits = false;
                 }
             }
         }
@@ -184,7 +194,6 @@ impl Client {
 /// Whether the peer may change anything: root and our own user. Who may connect at all is said by the
 /// socket's mode, which is why a member of the group may ask for the status. Under `PrivateUsers=` all
 /// other users show as 65534.
-                    self.waits = false;
 fn may_change(stream: &UnixStream) -> bool {
     let peer = rustix::net::sockopt::socket_peercred(stream);
     peer.is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())

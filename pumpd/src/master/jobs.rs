@@ -49,6 +49,8 @@ pub(crate) enum Answer {
 pub(crate) struct Jobs {
     asker: Option<Asker>,
     children: BTreeMap<Question, Child>,
+    /// Killed to make room for the next question, and not reaped yet.
+    killed: Vec<Child>,
     info: Option<ReleaseInfo>,
     checked: Option<Checked>,
     /// For the start only; a roll's deadlines are the policy's.
@@ -111,6 +113,7 @@ impl Jobs {
 
     /// A child wrote something or ended. Returns the lines of its log, and the answer if it is whole.
     pub(crate) fn stirred(&mut self, question: Question) -> (Vec<String>, Option<Answer>) {
+        self.killed.retain_mut(|child| child.reap().is_none());
         let Some(child) = self.children.get_mut(&question) else { return (Vec::new(), None) };
         let Some((death, said)) = child.reap() else { return (child.read(), None) };
         self.children.remove(&question);
@@ -119,8 +122,8 @@ impl Jobs {
 
     fn begin(&mut self, asker: Asker) {
         self.cancel();
-        // A child that was cancelled and is not reaped yet is dropped: it is dead, and the pipes with it.
-        self.children.clear();
+        // A child that was cancelled in this very turn is reaped when one of the next stirs.
+        self.killed.extend(std::mem::take(&mut self.children).into_values());
         self.asker = Some(asker);
         self.info = None;
         self.checked = None;

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::net::SocketAddrAny;
@@ -19,6 +20,12 @@ use crate::config::Address;
 /// Connections that may wait to be accepted, on each address. The kernel's own limit
 /// (`net.core.somaxconn`) may be lower.
 const BACKLOG: i32 = 4096;
+
+/// How long the workers of a master that was killed may take to let go of an address.
+const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often a held address is tried. Until it is bound again, clients are refused.
+const TRY_EVERY: Duration = Duration::from_millis(5);
 
 /// Who may connect to a unix socket: the daemon's user and group. A proxy is put into the group.
 const UNIX_MODE: u32 = 0o660;
@@ -42,12 +49,17 @@ pub(crate) enum ListenError {
 }
 
 /// Takes what systemd passed and binds what is left. Returns what systemd passed in vain, too.
+///
+/// With `orphans`, an address in use may be held by workers of a master that was killed. They let go
+/// of it when they see that there is a master again.
 pub(crate) fn listen(
     wanted: &[Address],
     passed: Vec<OwnedFd>,
+    orphans: bool,
 ) -> Result<(Vec<Listening>, Vec<Address>), ListenError> {
     let mut passed: Vec<(Address, OwnedFd)> =
         passed.into_iter().filter_map(|socket| Some((address_of(&socket)?, socket))).collect();
+    let until = Instant::now() + if orphans { LET_GO_WITHIN } else { Duration::ZERO };
     let mut listening = Vec::new();
     for address in wanted {
         let socket = match passed.iter().position(|(known, _)| known == address) {
@@ -57,7 +69,7 @@ pub(crate) fn listen(
                 prepare(&socket).map_err(|source| other(address, source))?;
                 Listening { socket, address: address.clone(), file: None }
             }
-            None => bind(address)?,
+            None => bind_patiently(address, until)?,
         };
         listening.push(socket);
     }
@@ -71,6 +83,18 @@ fn other(address: &Address, source: io::Error) -> ListenError {
     }
 }
 
+fn bind_patiently(address: &Address, until: Instant) -> Result<Listening, ListenError> {
+    loop {
+        match bind(address) {
+            Err(ListenError::InUse { .. }) if Instant::now() < until => {
+                // Nothing announces it, and nothing else is there to be done.
+                std::thread::park_timeout(TRY_EVERY);
+            }
+            bound => return bound,
+        }
+    }
+}
+
 fn bind(address: &Address) -> Result<Listening, ListenError> {
     match address {
         Address::Tcp(wanted) => {
@@ -81,18 +105,26 @@ fn bind(address: &Address) -> Result<Listening, ListenError> {
             Ok(Listening { socket, address: Address::Tcp(actual), file: None })
         }
         Address::Unix(path) => {
-            let (socket, inode) =
-                bind_unix(path, UNIX_MODE).map_err(|source| other(address, source))?;
-            let socket = OwnedFd::from(socket);
+            let bound = bind_unix(path, UNIX_MODE).map_err(|source| other(address, source))?;
+            let socket = OwnedFd::from(bound.socket);
             prepare(&socket).map_err(|source| other(address, source))?;
-            let file = Some((path.clone(), inode));
+            let file = Some((path.clone(), bound.inode));
             Ok(Listening { socket, address: address.clone(), file })
         }
     }
 }
 
-/// Binds a unix socket, over a file that nobody listens on any more. Returns its inode too.
-pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64)> {
+/// A unix socket that was bound.
+pub(crate) struct Bound {
+    pub(crate) socket: UnixListener,
+    pub(crate) inode: u64,
+    /// Whether a file was in its place that nobody listened on any more.
+    pub(crate) left_over: bool,
+}
+
+/// Binds a unix socket, over a file that nobody listens on any more.
+pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<Bound> {
+    let mut left_over = false;
     if let Ok(found) = fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file is in its place"));
@@ -100,6 +132,7 @@ pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64
         match UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(path)?;
+                left_over = true;
             }
             Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
             Err(error) => return Err(error),
@@ -107,7 +140,7 @@ pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64
     }
     let socket = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok((socket, fs::symlink_metadata(path)?.ino()))
+    Ok(Bound { socket, inode: fs::symlink_metadata(path)?.ino(), left_over })
 }
 
 /// Removes a socket file if it is still the one we made.

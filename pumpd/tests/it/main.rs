@@ -2,6 +2,7 @@
 
 mod control;
 mod drain;
+mod orphan;
 mod proxy;
 mod roll;
 mod start;
@@ -15,7 +16,6 @@ fn pumpd() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_pumpd"))
 }
 
-/// A cluster of the program under test.
 /// Writes a script that stands in for a program.
 fn script(path: &Path, text: &str) {
     std::fs::write(path, format!("#!/bin/bash\n{text}\n")).expect("the folder takes a file");
@@ -23,6 +23,7 @@ fn script(path: &Path, text: &str) {
     std::fs::set_permissions(path, mode).expect("ours");
 }
 
+/// A cluster of the program under test.
 fn cluster(workers: u32, more: &str) -> TestCluster {
     let pumpd = Some(pumpd().to_owned());
     TestCluster::start(Setup { pumpd, workers, more: more.to_owned(), ..Setup::default() })

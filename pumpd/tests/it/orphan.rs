@@ -1,0 +1,82 @@
+//! What becomes of the cluster when those around it are gone: the master, who reads the log, who would
+//! have waited for children.
+
+use std::fs;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+use pump_test::{Setup, TestCluster};
+
+use crate::{pumpd, script};
+
+fn healthy(cluster: &TestCluster) -> bool {
+    let answer = cluster.api().call("GET", "/", &[], b"");
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
+/// A cluster whose master is started by a script.
+fn started_by(folder: &tempfile::TempDir, text: &str) -> TestCluster {
+    let program: PathBuf = folder.path().join("starter");
+    script(&program, &text.replace("PUMPD", &format!("'{}'", pumpd().display())));
+    TestCluster::start(Setup { pumpd: Some(program), ..Setup::default() })
+}
+
+/// Each line that a worker wrote to the dead master's pipe ended it.
+#[test]
+fn workers_serve_on_when_the_master_is_killed_until_there_is_one_again() {
+    let listen = vec!["127.0.0.1:0".to_owned(), "unix:run/http.sock".to_owned()];
+    let more = "[roll]\nlinger_seconds = 0\n".to_owned();
+    let pumpd = Some(pumpd().to_owned());
+    let mut cluster = TestCluster::start(Setup { pumpd, listen, more, workers: 2 });
+    // The next master shall want the very addresses that these workers hold.
+    let text = fs::read_to_string(cluster.config()).expect("ours");
+    let address = cluster.address().to_string();
+    fs::write(cluster.config(), text.replace("127.0.0.1:0", &address)).expect("ours");
+    let (before, api) = (cluster.status(), cluster.api());
+    let orphans = cluster.workers();
+
+    cluster.kill_master().expect("our own child");
+    for _ in 0..20 {
+        let answer = api.call("GET", "/", &[], b"").expect("an orphan answers");
+        assert_eq!(answer.status, 200);
+    }
+    cluster.start_again().expect("the addresses are let go of");
+    assert_eq!(cluster.status().listen, before.listen);
+    pump_test::eventually(std::time::Duration::from_secs(30), || {
+        let left = orphans.iter().filter(|orphan| orphan.lives()).count();
+        if left == 0 { Ok(()) } else { Err(format!("{left} orphans are left")) }
+    });
+    assert!(healthy(&cluster));
+}
+
+/// Each line of the log ended the master, and with it everybody.
+#[test]
+fn a_log_that_nobody_reads_ends_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cluster = started_by(&folder, "exec PUMPD \"$@\" 2> >(exec true)");
+    cluster.signal(Signal::SIGHUP);
+    for worker in cluster.workers() {
+        worker.signal(Signal::SIGKILL).expect("it lives");
+    }
+    cluster.eventually(|status| status.workers.len() == 2 && !status.sentence.is_empty());
+    pump_test::eventually(std::time::Duration::from_secs(30), || {
+        if healthy(&cluster) { Ok(()) } else { Err("no answer") }
+    });
+    assert_eq!(cluster.end().expect("it ends"), Some(0));
+}
+
+/// The kernel reaped the children then, and the master looked at dead ones without a pause.
+#[test]
+fn who_ignored_the_death_of_children_may_start_a_master() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cluster = started_by(&folder, "trap '' CHLD\nexec PUMPD \"$@\"");
+    let before = cluster.workers();
+    for worker in &before {
+        worker.signal(Signal::SIGKILL).expect("it lives");
+    }
+    cluster.eventually(|status| {
+        let old = |pid: u32| before.iter().any(|worker| worker.pid == pid);
+        status.workers.len() == 2 && !status.workers.iter().any(|worker| old(worker.pid))
+    });
+    assert_eq!(cluster.end().expect("it ends"), Some(0));
+}
