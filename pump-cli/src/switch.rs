@@ -101,24 +101,28 @@ pub(crate) fn running(
         Err(ControlError::NotRunning(_)) => return Ok(None),
         Err(error) => return Err(service::told(error, context)),
     };
-    let workers = identify(&status.workers_build, releases)?;
+    // In a private place the server is the same user as we are.
+    let may_run = context.layout.is_private();
+    let workers = identify(&status.workers_build, releases, may_run)?;
     let master = if status.master.build == status.workers_build.build {
         workers.clone()
     } else {
-        identify(&status.master, releases)?
+        identify(&status.master, releases, may_run)?
     };
     Ok(Some(Running { master, workers }))
 }
 
-fn identify(build: &Build, releases: &Releases) -> Result<ReleaseInfo, Failure> {
+/// What a build is that the server says it runs. The path is the server's word: `may_run` says whether
+/// that is enough to execute what is there, which it is not for root.
+fn identify(build: &Build, releases: &Releases, may_run: bool) -> Result<ReleaseInfo, Failure> {
     let digest: Option<Digest> = build.build.parse().ok();
     if let Some(release) = digest.and_then(|digest| releases.with_build(&digest)) {
         return Ok(release.info);
     }
     // Started from elsewhere; the file may have been replaced since.
-    match inspect::ask(&build.path) {
-        Ok(info) if Some(info.build) == digest => Ok(info),
-        _ => Err(Failure::new(
+    let told = may_run.then(|| inspect::ask(&build.path).ok()).flatten();
+    told.filter(|info| Some(info.build) == digest).ok_or_else(|| {
+        Failure::new(
             ExitStatus::Preflight,
             format!(
                 "the server runs {}, which is none of the releases that are installed, so it cannot \
@@ -126,8 +130,8 @@ fn identify(build: &Build, releases: &Releases) -> Result<ReleaseInfo, Failure> 
                 build.short()
             ),
         )
-        .hint("run `pump stop` and `pump start` to start the installed release")),
-    }
+        .hint("run `pump stop` and `pump start` to start the installed release")
+    })
 }
 
 /// The gentlest way from what runs, or else from what is installed, to a candidate.
@@ -398,5 +402,34 @@ fn go_back(
             ..failure
         }
         .hint(format!("run `{} start` and look at the log", service::command(context))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use pump_control::Layout;
+
+    use super::*;
+
+    #[test]
+    fn root_executes_nothing_because_the_server_says_so() {
+        let place = tempfile::tempdir().unwrap();
+        let (program, trace) = (place.path().join("pumpd"), place.path().join("trace"));
+        let script = format!("#!/bin/sh\necho ran >'{}'\n", trace.display());
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        let build =
+            Build { version: "9.9.9".to_owned(), build: "0".repeat(64), path: program.clone() };
+        let releases = Releases::of(&Layout::private(place.path()));
+        let refused = identify(&build, &releases, false).unwrap_err();
+        assert_eq!(refused.exit, ExitStatus::Preflight);
+        assert!(!trace.exists(), "it was executed");
+        // Where it may be, it is, and what it says counts.
+        let refused = identify(&build, &releases, true).unwrap_err();
+        assert_eq!(refused.exit, ExitStatus::Preflight);
+        assert!(trace.exists());
     }
 }
