@@ -160,13 +160,34 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| unreadable(error.to_string()))
 }
 
-/// Whoever can write the root decides what code runs here.
+/// Whoever can write the root, or put another file in its place, decides what code runs here.
 fn must_be_roots(path: &Path) -> Result<(), Failure> {
+    const STICKY: u32 = 0o1000;
+
     let found = fs::symlink_metadata(path).map_err(anyhow::Error::from)?;
-    if found.is_file() && found.uid() == 0 && found.mode() & 0o022 == 0 {
-        return Ok(());
+    if !found.is_file() || found.uid() != 0 || found.mode() & 0o022 != 0 {
+        return Err(refuse_writable(path).hint(format!(
+            "check it, then run `chown root: {0} && chmod 644 {0}`",
+            path.display()
+        )));
     }
-    Err(Failure::new(
+    for folder in path.ancestors().skip(1) {
+        let found = fs::metadata(folder).map_err(anyhow::Error::from)?;
+        // In a sticky folder only the owner of a file may replace it (inode(7)).
+        let closed = found.mode() & 0o022 == 0 || found.mode() & STICKY != 0;
+        if found.uid() != 0 || !closed {
+            return Err(refuse_writable(path).hint(format!(
+                "check it, then run `chown root: {0} && chmod go-w {0}`, so that nobody can put \
+                 another file in its place",
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_writable(path: &Path) -> Failure {
+    Failure::new(
         ExitStatus::Signature,
         format!(
             "`{}` could have been written by somebody else than root, and it decides what code runs \
@@ -174,5 +195,34 @@ fn must_be_roots(path: &Path) -> Result<(), Failure> {
             path.display()
         ),
     )
-    .hint(format!("check it, then run `chown root: {0} && chmod 644 {0}`", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_root_that_others_could_replace_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("etc");
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("trust-root.json");
+        fs::write(&path, "{}").unwrap();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        for (of_folder, of_file) in [(0o777, 0o644), (0o775, 0o644), (0o755, 0o664)] {
+            mode(&folder, of_folder);
+            mode(&path, of_file);
+            let refused = must_be_roots(&path).unwrap_err();
+            assert_eq!(refused.exit, ExitStatus::Signature, "{of_folder:o} {of_file:o}");
+        }
+        mode(&folder, 0o755);
+        mode(&path, 0o644);
+        // Whose the files are depends on who runs the tests.
+        assert_eq!(must_be_roots(&path).is_ok(), nix::unistd::geteuid().is_root());
+    }
 }
