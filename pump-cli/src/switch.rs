@@ -421,8 +421,7 @@ mod tests {
         let script = format!("#!/bin/sh\necho ran >'{}'\n", trace.display());
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
-        let build =
-            Build { version: "9.9.9".to_owned(), build: "0".repeat(64), path: program.clone() };
+        let build = Build { version: "9.9.9".to_owned(), build: "0".repeat(64), path: program };
         let releases = Releases::of(&Layout::private(place.path()));
         let refused = identify(&build, &releases, false).unwrap_err();
         assert_eq!(refused.exit, ExitStatus::Preflight);
