@@ -92,7 +92,16 @@ pub(crate) fn is_blank(html: &str) -> bool {
         }
         !within_tag
     });
-    text.all(|c| c.is_whitespace() || is_invisible(c))
+    text.all(leaves_no_mark)
+}
+
+/// Whether plain text has nothing to be seen in it.
+pub(crate) fn is_unseen(text: &str) -> bool {
+    text.chars().all(leaves_no_mark)
+}
+
+fn leaves_no_mark(c: char) -> bool {
+    c.is_whitespace() || is_invisible(c)
 }
 
 /// Characters that leave no mark: joiners, marks of direction, fillers (Unicode, `Default_Ignorable`,
@@ -103,6 +112,34 @@ fn is_invisible(c: char) -> bool {
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
         | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Elements that begin on a new line.
+const BLOCKS: &[&str] = &["blockquote", "br", "h3", "h4", "h5", "hr", "li", "ol", "p", "pre", "ul"];
+
+/// What there is to read in our own HTML, on one line: for a title.
+pub(crate) fn read_aloud(html: &str) -> String {
+    let mut text = String::with_capacity(html.len());
+    for piece in html.split('<') {
+        // The sanitiser writes `<` for nothing but a tag, and `>` in an attribute as a reference.
+        let (tag, after) = piece.split_once('>').unwrap_or(("", piece));
+        let name = tag.trim_start_matches('/').split(' ').next().unwrap_or("");
+        if BLOCKS.contains(&name) {
+            text.push(' ');
+        }
+        text.push_str(after);
+    }
+    // The four that it writes in text, the ampersand last.
+    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&nbsp;", " ");
+    let text = without_turns(&text.replace("&amp;", "&"));
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Without the characters that turn the direction of what follows (Unicode TR9, explicit formatting).
+/// Where an element cannot hold them in, such as in a title, they would turn our own words.
+pub(crate) fn without_turns(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|&c| !turns(c)).collect()
 }
 
 /// Plain text as HTML: escaped, and with its lines kept.

@@ -11,7 +11,7 @@ use crate::text;
 
 pub(super) fn person(site: &Site, account: Account) -> Person {
     let name = &account.name;
-    let shown = if account.display_name.is_empty() {
+    let shown = if text::is_unseen(&account.display_name) {
         name.to_string()
     } else {
         account.display_name.clone()

@@ -14,6 +14,7 @@ use super::{Frame, go_to, page};
 use crate::app::{App, now};
 use crate::extract::In;
 use crate::problem::Problem;
+use crate::text;
 
 /// Characters of a note that its page's title shows.
 const EXCERPT: usize = 60;
@@ -38,7 +39,7 @@ pub(crate) async fn get(
         StatusCode::OK,
         &NotePage {
             frame: Frame::new(&app.site, &visitor, "note", &uri),
-            excerpt: excerpt(&note.source),
+            excerpt: excerpt(&note.content),
             note: ShownNote::new(&app.site, &visitor, &note, now()),
         },
     )
@@ -64,8 +65,8 @@ async fn found(app: &App, name: &str, id: &str, viewer: Viewer) -> Result<Note, 
     }
 }
 
-fn excerpt(source: &str) -> String {
-    let line = source.split_whitespace().collect::<Vec<_>>().join(" ");
+fn excerpt(content: &str) -> String {
+    let line = text::read_aloud(&text::sanitise(content));
     match line.char_indices().nth(EXCERPT) {
         None => line,
         Some((end, _)) => format!("{}…", &line[..end]),

@@ -25,7 +25,8 @@ pub(super) struct Person {
 
 impl Person {
     fn new(name: &str, display_name: &str) -> Self {
-        let shown = if display_name.trim().is_empty() { name } else { display_name };
+        let display_name = text::without_turns(display_name);
+        let shown = if text::is_unseen(&display_name) { name } else { &display_name };
         let letter = shown.chars().find(|c| c.is_alphanumeric()).or_else(|| name.chars().next());
         Self {
             name: name.to_owned(),
@@ -136,5 +137,12 @@ mod tests {
         assert_eq!(Person::new("alice", "«élodie»").initial, "É");
         assert_eq!(Person::new("bob", "🙂").initial, "B");
         assert_eq!(Person::new("_", "").initial, "_");
+    }
+
+    #[test]
+    fn a_name_can_be_seen_and_turns_nothing_around() {
+        assert_eq!(Person::new("bob", "\u{200b}\u{3164}").shown, "bob");
+        assert_eq!(Person::new("bob", "\u{202e}ecila\u{202c}").shown, "ecila");
+        assert_eq!(Person::new("bob", "<bob>").shown, "<bob>");
     }
 }

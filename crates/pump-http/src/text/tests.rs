@@ -175,6 +175,18 @@ fn blank_is_what_shows_nothing() {
     assert!(!is_blank("<p>x</p>"));
 }
 
+#[test]
+fn a_title_has_the_words_and_not_the_marks() {
+    for (html, want) in [
+        ("<p>a <b>bold</b>er claim<br>or</p><p>more</p>", "a bolder claim or more"),
+        ("1 &lt; 2 &amp;amp; 3&nbsp;", "1 < 2 &amp; 3"),
+        (&sanitise("<a href='https://a.example/' title='1>2\"3<4'>x</a>y"), "xy"),
+        ("\u{202e}gnp.exe\u{2069}", "gnp.exe"),
+    ] {
+        assert_eq!(read_aloud(html), want, "{html}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_written_comes_out_safe(text in "[ -~\\n<>\"'&;:@/\\[\\]()#`*_]{0,200}") {
