@@ -45,7 +45,9 @@ impl Nginx {
         );
         let path = place.join("nginx.conf");
         fs::write(&path, file).expect("the place takes a file");
-        let mut command = Command::new("nginx");
+        // Where Debian puts it; that folder is not on everybody's path.
+        let program = Path::new("/usr/sbin/nginx");
+        let mut command = Command::new(if program.exists() { program } else { Path::new("nginx") });
         command.arg("-p").arg(place).arg("-c").arg(path).arg("-e").arg(place.join("nginx.log"));
         let child = command.spawn().expect("nginx is installed");
         let nginx = Self { child, socket };
