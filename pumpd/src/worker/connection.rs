@@ -98,7 +98,7 @@ impl Watched<'_> {
         let mut begun = pin!(self.serving.draining.clone().begun());
         let mut timer = pin!(tokio::time::sleep(self.serving.idle));
         let mut lame = false;
-        let (mut doing, mut waits) = (Doing::Idle, 0);
+        let (mut doing, mut waits, mut moved) = (Doing::Idle, 0, 0);
         poll_fn(|cx| {
             loop {
                 if let Poll::Ready(ended) = hyper.as_mut().poll(cx) {
@@ -111,13 +111,19 @@ impl Watched<'_> {
                     (doing, waits) = now;
                     self.arm(timer.as_mut(), doing, lame);
                 }
-                if doing == Doing::Busy || timer.as_mut().poll(cx).is_pending() {
+                if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 match doing {
+                    Doing::Busy if self.traffic.moved() != moved => {
+                        moved = self.traffic.moved();
+                        self.arm(timer.as_mut(), doing, lame);
+                        continue;
+                    }
                     // It has waited long enough. Hyper closes it now, and is polled once more for that.
                     Doing::Idle => hyper.as_mut().graceful_shutdown(),
-                    // A head that does not come to its end.
+                    // A head that does not come to its end, a body that stands still, an answer that
+                    // nobody reads.
                     Doing::ReadingHead | Doing::Busy => return Poll::Ready(Ok(())),
                 }
                 // Once is enough; what follows is bounded by the stream's own time.
@@ -142,7 +148,8 @@ impl Watched<'_> {
             (Doing::Idle, false) => self.serving.idle,
             (Doing::Idle, true) => self.serving.draining.linger,
             (Doing::ReadingHead, _) => self.serving.header,
-            (Doing::Busy, _) => return,
+            // Looked at that often, and given up on when nothing has moved in between.
+            (Doing::Busy, _) => self.serving.idle,
         };
         timer.reset(Instant::now() + within);
     }

@@ -35,6 +35,8 @@ pub(super) struct Stream {
 pub(super) struct Traffic {
     /// Bytes read from the client so far.
     read: AtomicU64,
+    /// Bytes that the client, or the kernel for it, took so far.
+    written: AtomicU64,
     /// Whether something that hyper wrote may still be in its buffer.
     unflushed: AtomicBool,
 }
@@ -52,6 +54,17 @@ struct Closing {
 impl Traffic {
     pub(super) fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
+    }
+
+    /// All bytes of both directions. What stands still does not count.
+    pub(super) fn moved(&self) -> u64 {
+        self.read().wrapping_add(self.written.load(Ordering::Relaxed))
+    }
+
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(length)) = written {
+            self.written.fetch_add(*length as u64, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn is_flushed(&self) -> bool {
@@ -109,10 +122,12 @@ impl Write for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.traffic.unflushed.store(true, Ordering::Relaxed);
-        match &mut self.socket {
+        let written = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
             Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-        }
+        };
+        self.traffic.wrote(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -121,10 +136,12 @@ impl Write for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.traffic.unflushed.store(true, Ordering::Relaxed);
-        match &mut self.socket {
+        let written = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-        }
+        };
+        self.traffic.wrote(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

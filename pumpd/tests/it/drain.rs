@@ -258,3 +258,29 @@ fn a_client_that_has_said_everything_is_answered() {
         assert_eq!(stream.read(&mut [0]).expect("an orderly close, no reset"), 0);
     }
 }
+
+/// A head had its time and a body none, so a few thousand beginnings of a form took all places.
+#[test]
+fn a_request_or_an_answer_that_stands_still_is_given_up_on() {
+    let cluster = cluster(2, "[limits]\nidle_seconds = 1\n");
+    let sockets = |worker: &Worker| {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", worker.pid));
+        let links = folder.into_iter().flatten().flatten();
+        let links = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    };
+    let before = cluster.status().workers.iter().map(sockets).sum::<usize>();
+    let mut half = connect(&cluster);
+    half.write_all(
+        b"POST /oauth/token HTTP/1.1\r\nHost: social.example\r\nContent-Length: 30\r\n\
+          Content-Type: application/x-www-form-urlencoded\r\n\r\ngrant_type=",
+    )
+    .expect("open");
+    let mut deaf = connect(&cluster);
+    deaf.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket option");
+    // Until nothing more is taken, since nothing is read here.
+    while deaf.write_all(&REQUEST.repeat(1_000)).is_ok() {}
+    // Whether it is told so or not, it is closed.
+    let _ = half.read_to_end(&mut Vec::new());
+    cluster.eventually(|status| status.workers.iter().map(sockets).sum::<usize>() == before);
+}
