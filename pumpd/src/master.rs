@@ -189,7 +189,7 @@ impl Master {
         for woken in self.wait()? {
             match woken {
                 Woken::Signals => self.signalled(),
-                Woken::Control => self.control.accept(),
+                Woken::Control => self.control.accept(self.now()),
                 Woken::Client(id, flags) => self.client(id, flags),
                 Woken::Worker(id) => self.worker_stirred(id),
                 Woken::Channel(id, flags) => self.channel(id, flags),
@@ -200,6 +200,7 @@ impl Master {
             }
         }
         let now = self.now();
+        self.control.expire(now);
         if self.next_alive.is_some_and(|at| at <= now) {
             self.notify.alive();
             self.next_alive = self.notify.watchdog.map(|pause| now + pause);
@@ -216,12 +217,12 @@ impl Master {
     }
 
     fn wait(&self) -> std::io::Result<Vec<Woken>> {
-        let mut fds = vec![
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(self.control.socket(), PollFlags::IN),
-        ];
-        let mut tokens: Vec<Box<dyn Fn(PollFlags) -> Woken>> =
-            vec![Box::new(|_| Woken::Signals), Box::new(|_| Woken::Control)];
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let mut tokens: Vec<Box<dyn Fn(PollFlags) -> Woken>> = vec![Box::new(|_| Woken::Signals)];
+        if let Some(socket) = self.control.socket() {
+            fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
+            tokens.push(Box::new(|_| Woken::Control));
+        }
         for (id, fd, flags) in self.control.clients() {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
             tokens.push(Box::new(move |flags| Woken::Client(id, flags)));
@@ -259,7 +260,8 @@ impl Master {
 
     fn next_deadline(&self) -> Option<Duration> {
         let cluster = self.cluster.as_ref().and_then(Cluster::deadline);
-        cluster.into_iter().chain(self.next_alive).chain(self.jobs.deadline()).min()
+        let others = [self.next_alive, self.jobs.deadline(), self.control.deadline()];
+        cluster.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     fn signalled(&mut self) {

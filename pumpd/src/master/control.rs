@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pump_control::constants::{
     CONTROL_VERSION, MAX_CONTROL_BACKLOG, MAX_CONTROL_CLIENTS, MAX_CONTROL_LINE,
@@ -16,10 +17,14 @@ use pump_control::control::{Ask, ErrorCode, Reply};
 use pump_control::{Line, Lines, encode};
 use rustix::event::PollFlags;
 
+use super::cluster::Moment;
 use super::listen::{bind_unix, remove_unix};
 
 /// The socket's mode: the group may connect, and so may ask for the status.
 const MODE: u32 = 0o660;
+
+/// A pause after nobody could be accepted.
+const REST: Duration = Duration::from_millis(500);
 
 /// A client's number, never used again by this master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +39,8 @@ pub(crate) struct Control {
     pub(crate) last_was_killed: bool,
     clients: BTreeMap<ClientId, Client>,
     next: u64,
+    /// Nobody is accepted before then: the machine was out of descriptors.
+    rests_until: Option<Moment>,
 }
 
 struct Client {
@@ -58,11 +65,22 @@ impl Control {
             last_was_killed: bound.left_over,
             clients: BTreeMap::new(),
             next: 1,
+            rests_until: None,
         })
     }
 
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// Becomes readable when somebody connects; none while nobody can be accepted.
+    pub(crate) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.rests_until.is_none().then(|| self.socket.as_fd())
+    }
+
+    /// When there is a socket again.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        self.rests_until
+    }
+
+    pub(crate) fn expire(&mut self, now: Moment) {
+        self.rests_until = self.rests_until.filter(|until| *until > now);
     }
 
     /// What to wait for on each client.
@@ -74,8 +92,17 @@ impl Control {
         })
     }
 
-    pub(crate) fn accept(&mut self) {
-        while let Ok((stream, _)) = self.socket.accept() {
+    pub(crate) fn accept(&mut self, now: Moment) {
+        loop {
+            let stream = match self.socket.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Out of descriptors, say: who knocks stays there, and would wake us for ever.
+                Err(_) => {
+                    self.rests_until = Some(now + REST);
+                    return;
+                }
+            };
             if stream.set_nonblocking(true).is_err() {
                 continue;
             }

@@ -80,3 +80,29 @@ fn who_ignored_the_death_of_children_may_start_a_master() {
     });
     assert_eq!(cluster.end().expect("it ends"), Some(0));
 }
+
+/// Who knocked stayed at the door, and woke the master for ever.
+#[test]
+fn a_master_without_descriptors_waits_for_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cluster = started_by(&folder, "ulimit -n 24\nexec PUMPD \"$@\"");
+    let path = cluster.place().join("run/control.sock");
+    let knocking: Vec<_> = (0..30)
+        .map(|_| std::os::unix::net::UnixStream::connect(&path).expect("the kernel takes it"))
+        .collect();
+    let ticks = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", cluster.master().pid));
+        let stat = stat.expect("it lives");
+        let (_, fields) = stat.rsplit_once(") ").expect("proc(5)");
+        let spent = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>());
+        spent.sum::<Result<u64, _>>().expect("numbers")
+    };
+    let before = ticks();
+    std::thread::park_timeout(std::time::Duration::from_secs(1));
+    // A second has a hundred. A slow machine makes it fewer.
+    let spent = ticks() - before;
+    assert!(spent < 40, "{spent} ticks in a second");
+    drop(knocking);
+    cluster.eventually(|status| status.workers.len() == 2);
+    assert_eq!(cluster.end().expect("it ends"), Some(0));
+}
