@@ -20,6 +20,7 @@ use pump_control::ExitStatus;
 use admin::Failed;
 use cli::{Cli, Command};
 use inherit::Inherited;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitStatus {
     let inherited = Inherited::at_start();
@@ -44,11 +45,21 @@ fn main() -> ExitStatus {
 
 fn master(config_path: PathBuf, mut inherited: Inherited) -> Result<ExitStatus, Failed> {
     log();
+    raise_descriptors();
     let passed = inherit::from_systemd(&mut inherited, |name| std::env::var_os(name))
         .map_err(|error| Failed::new(ExitStatus::Preflight, error.into()))?;
     let program = started_by().map_err(|error| Failed::new(ExitStatus::Failed, error.into()))?;
     let setting = master::Setting { config_path, program, passed };
     master::run(setting).map_err(|error| Failed::new(error.exit(), error.into()))
+}
+
+/// As many descriptors as there may be: a shell gives 1024, and a worker alone may have 4096
+/// connections. Workers inherit it.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // The sandbox of the unit forbids it, and has a limit of its own.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// The path that this program was started by. It is resolved anew at each roll, so a link may have
