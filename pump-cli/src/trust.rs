@@ -8,6 +8,7 @@
 pub(crate) mod floor;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,10 @@ const BUILT_IN: Option<&str> = option_env!("PUMP_TRUST_ROOT");
 
 /// Largest root, in bytes.
 const MAX_ROOT: u64 = 1024 * 1024;
+
+/// What helps against a root that is no good.
+const OWN_ROOT: &str =
+    "get the publisher's own `root.json`, check it, and name it with `--trust-root FILE`";
 
 /// A root of trust.
 #[derive(Clone, Debug)]
@@ -104,7 +109,7 @@ impl TrustRoot {
     /// # Errors
     /// Exit 40 when it is a root for tests where there may be none.
     pub(crate) fn may_speak_for(&self, root: &Root, address: &Address) -> Result<(), Failure> {
-        let refuse = |why: String| Err(Failure::new(ExitStatus::Signature, why));
+        let refuse = |why: String| Err(Failure::new(ExitStatus::Signature, why).hint(OWN_ROOT));
         if !is_for_tests(root) {
             return Ok(());
         }
@@ -143,6 +148,7 @@ fn parse(bytes: &[u8], origin: &Origin) -> Result<Root, Failure> {
     };
     serde_json::from_slice(bytes).map(|signed: Signed<Root>| signed.signed).map_err(|error| {
         Failure::new(ExitStatus::Signature, format!("{place} is no trust root: {error}"))
+            .hint(OWN_ROOT)
     })
 }
 
@@ -152,12 +158,17 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
             ExitStatus::Usage,
             format!("could not read the trust root `{}`: {why}", path.display()),
         )
+        .hint(OWN_ROOT)
     };
-    let size = fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > MAX_ROOT {
+    let mut bytes = Vec::new();
+    // No more than that of what is no file at all.
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_ROOT + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(error.to_string()))?;
+    if bytes.len() as u64 > MAX_ROOT {
         return Err(unreadable(format!("it has more than {MAX_ROOT} bytes")));
     }
-    fs::read(path).map_err(|error| unreadable(error.to_string()))
+    Ok(bytes)
 }
 
 /// Whoever can write the root, or put another file in its place, decides what code runs here.
@@ -219,10 +230,18 @@ mod tests {
             mode(&path, of_file);
             let refused = must_be_roots(&path).unwrap_err();
             assert_eq!(refused.exit, ExitStatus::Signature, "{of_folder:o} {of_file:o}");
+            assert!(refused.hint.is_some());
         }
         mode(&folder, 0o755);
         mode(&path, 0o644);
         // Whose the files are depends on who runs the tests.
         assert_eq!(must_be_roots(&path).is_ok(), nix::unistd::geteuid().is_root());
+    }
+
+    #[test]
+    fn what_has_no_end_is_no_root() {
+        let refused = read_root(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(refused.exit, ExitStatus::Usage);
+        assert!(refused.error.contains("more than"), "{refused}");
     }
 }
