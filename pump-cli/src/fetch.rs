@@ -37,6 +37,9 @@ const BUNDLE_WITHIN: Duration = Duration::from_secs(3600);
 /// Largest bundle, in bytes.
 const MAX_BUNDLE: u64 = 1024 * 1024 * 1024;
 
+/// What to do about what is signed and still wrong.
+const TELL: &str = "try another mirror, or tell the publisher";
+
 /// What a source offers, checked.
 pub(crate) struct Catalogue {
     /// The releases of the channel.
@@ -90,7 +93,8 @@ async fn index(
         return Err(Failure::new(
             ExitStatus::Signature,
             format!("`{name}` has more than {MAX_INDEX} bytes"),
-        ));
+        )
+        .hint(TELL));
     }
     let read = async {
         match repository.read_target(&target).await? {
@@ -104,7 +108,8 @@ async fn index(
             return Err(Failure::new(
                 ExitStatus::Usage,
                 format!("`{address}` has no channel `{channel}`"),
-            ));
+            )
+            .hint("name another with `--channel`, or check the source in `upgrade.toml`"));
         }
         Ok(Err(error)) => return Err(refusal(&error, address)),
         Err(_) => return Err(too_slow(address, METADATA_WITHIN)),
@@ -112,7 +117,7 @@ async fn index(
     Index::parse(&bytes, channel).map_err(|error| match error {
         InvalidIndex::Format { .. } => Failure::new(ExitStatus::PathNeeded, error.to_string())
             .hint("install a newer `pump` first, by the way it was installed"),
-        error => Failure::new(ExitStatus::Signature, error.to_string()),
+        error => Failure::new(ExitStatus::Signature, error.to_string()).hint(TELL),
     })
 }
 
@@ -139,7 +144,8 @@ impl Catalogue {
             return Err(Failure::new(
                 ExitStatus::Signature,
                 format!("the signed metadata contradicts itself about `{}`", artifact.name),
-            ));
+            )
+            .hint(TELL));
         }
         let mut file = tempfile::tempfile_in(layout.upgrade_data())
             .context("could not make a file for the bundle")?;
@@ -167,7 +173,11 @@ impl Catalogue {
                 return Err(Failure::new(
                     ExitStatus::Preflight,
                     format!("could not keep the bundle: {error}; nothing was changed"),
-                ));
+                )
+                .hint(format!(
+                    "make room in `{}` and run it again",
+                    layout.upgrade_data().display()
+                )));
             }
             Ok(Err(error)) => return Err(refusal(&error, &self.address)),
             Err(_) => return Err(too_slow(&self.address, BUNDLE_WITHIN)),

@@ -108,7 +108,8 @@ impl Releases {
                      it needs",
                     found.name()
                 ),
-            ));
+            )
+            .hint("try another mirror, or tell the publisher"));
         }
         let published = || {
             // The mark comes last, and with it the name under which the release is looked for.
@@ -306,9 +307,11 @@ fn pack(folder: &Path) -> anyhow::Result<(Vec<u8>, u64)> {
 
 fn failure(error: &BundleError) -> Failure {
     match error {
-        BundleError::Wrong(_) => Failure::new(ExitStatus::Signature, error.to_string()),
+        BundleError::Wrong(_) => Failure::new(ExitStatus::Signature, error.to_string())
+            .hint("fetch it again; if it stays so, tell the publisher"),
         BundleError::Write { source, .. } => {
             Failure::new(ExitStatus::Preflight, format!("{error}: {source}; nothing was changed"))
+                .hint("`df` and `ls -ld` tell whether there is room and who may write")
         }
     }
 }

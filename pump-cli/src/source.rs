@@ -95,7 +95,8 @@ fn read(path: &Path) -> Result<(File, String), Failure> {
             return Err(Failure::new(
                 ExitStatus::Configuration,
                 format!("could not read `{}`: {error}", path.display()),
-            ));
+            )
+            .hint(format!("run `ls -l {}`", path.display())));
         }
     };
     let file = toml::from_str(&text).map_err(|error| {

@@ -291,7 +291,8 @@ fn roll(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
                 "the roll has ended, but workers are started from {}",
                 status.workers_build.short()
             ),
-        )),
+        )
+        .hint(format!("run `{} status`", service::command(context)))),
         Err(error) => Err(told(error)),
     }
 }
@@ -369,7 +370,8 @@ fn restart(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
     Err(Failure::new(
         ExitStatus::Failed,
         format!("the server was restarted and runs {}", status.workers_build.short()),
-    ))
+    )
+    .hint(format!("run `{} status`", service::command(context))))
 }
 
 /// After a failed restart: the links and the service as they were.

@@ -66,7 +66,8 @@ fn roll_back(
         return Err(Failure::new(
             ExitStatus::Preflight,
             format!("{} is not what its `RELEASE.json` says; nothing was changed", previous.name),
-        ));
+        )
+        .hint(format!("run `pump upgrade --to {}` to fetch it again", previous.info.version)));
     }
     let running = switch::running(context, releases)?;
     let step = switch::step(running.as_ref(), current, &previous.info)?;

@@ -126,7 +126,8 @@ fn taken<'a>(
                     "the channel does not offer that version; it offers {}",
                     if offered.is_empty() { "none".to_owned() } else { offered.join(", ") }
                 ),
-            ))
+            )
+            .hint("leave `--to` away for the newest, or name another `--channel`"))
         }
         Choice::OtherTarget { version, targets } => Err(Failure::new(
             ExitStatus::Signature,
@@ -134,7 +135,8 @@ fn taken<'a>(
                 "{version} is made for {} and this machine is {TARGET}; nothing was changed",
                 targets.join(", ")
             ),
-        )),
+        )
+        .hint("ask the publisher for one that is made for this machine")),
     }
 }
 
@@ -233,7 +235,8 @@ fn stage(
                 told.name(),
                 candidate.name()
             ),
-        ));
+        )
+        .hint("tell the publisher; `pump upgrade --to VERSION` takes another release"));
     }
     context.report.say(format_args!("{} is unpacked and checked", staged.name));
     Ok(staged)
