@@ -7,6 +7,7 @@ mod admin;
 mod cli;
 mod config;
 mod inherit;
+mod log;
 mod master;
 mod release_info;
 mod worker;
@@ -44,7 +45,7 @@ fn main() -> ExitStatus {
 }
 
 fn master(config_path: PathBuf, mut inherited: Inherited) -> Result<ExitStatus, Failed> {
-    log();
+    log::begin();
     raise_descriptors();
     let passed = inherit::from_systemd(&mut inherited, |name| std::env::var_os(name))
         .map_err(|error| Failed::new(ExitStatus::Preflight, error.into()))?;
@@ -69,21 +70,6 @@ fn started_by() -> std::io::Result<PathBuf> {
         Some(path) if path.components().count() > 1 => std::path::absolute(path),
         // Found by PATH, or started without a name.
         _ => std::env::current_exe(),
-    }
-}
-
-/// Lines to standard error: with the time, unless a journal adds it.
-fn log() {
-    // A log that nobody reads any more is no reason to end: without this the subscriber says so with
-    // `eprintln!`, which panics. It is how every orphaned worker writes.
-    let builder = tracing_subscriber::fmt()
-        .log_internal_errors(false)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false);
-    match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => builder.without_time().init(),
-        None => builder.init(),
     }
 }
 

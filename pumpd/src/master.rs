@@ -30,6 +30,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError};
+use crate::log::Log;
 use cluster::{Action, Cluster, Event, Failure, GenerationId, NotAllowed, WorkerId};
 use control::{ClientId, Control};
 use generation::{Generation, Inspected};
@@ -491,9 +492,8 @@ impl Master {
 /// Lines of a child, into our own log as they are: they name the child themselves.
 fn pass_on(lines: &[String]) {
     use std::io::Write;
-    let mut log = std::io::stderr().lock();
     for line in lines {
         // A log that cannot be written is no reason to stop serving.
-        let _ = writeln!(log, "{line}");
+        let _ = Log.write_all(format!("{line}\n").as_bytes());
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn run(channel: i32, mut inherited: Inherited) -> Result<ExitStatus, 
     prepare_process().map_err(|error| failed(error.into()))?;
     let (channel, start) =
         Channel::take(channel, &mut inherited).map_err(|error| failed(error.into()))?;
-    crate::log();
+    crate::log::begin();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

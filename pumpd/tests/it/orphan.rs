@@ -65,6 +65,18 @@ fn a_log_that_nobody_reads_ends_nobody() {
     assert_eq!(cluster.end().expect("it ends"), Some(0));
 }
 
+/// Its first line made the master wait for a reader, without end and with everything it has to do.
+#[test]
+fn a_log_that_is_full_stops_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cluster = started_by(
+        &folder,
+        "mkfifo \"$0.pipe\"\nexec 2<>\"$0.pipe\"\nhead -c 65536 /dev/zero >&2\nexec PUMPD \"$@\"",
+    );
+    assert!(healthy(&cluster));
+    assert_eq!(cluster.end().expect("it ends"), Some(0));
+}
+
 /// The kernel reaped the children then, and the master looked at dead ones without a pause.
 #[test]
 fn who_ignored_the_death_of_children_may_start_a_master() {
