@@ -4,7 +4,7 @@ use axum::extract::rejection::{BytesRejection, RawFormRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, RawForm, Request};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{StatusCode, Uri};
+use http::{StatusCode, Uri, header};
 use pump_model::Page;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
@@ -47,17 +47,33 @@ impl FromRequest<App> for Whole {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        refuse_long(&request, app)?;
         let body = Bytes::from_request(request, app).await;
         body.map(Self).map_err(|rejection| body_problem(&rejection, app))
     }
 }
 
+/// Refuses what is announced to be too long before any of it is read: whoever waits for
+/// `100 Continue` need not send it (RFC 9110, 10.1.1).
+fn refuse_long(request: &Request, app: &App) -> Result<(), Problem> {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let length = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > app.site.body_bytes as u64) {
+        return Err(too_long(app));
+    }
+    Ok(())
+}
+
+fn too_long(app: &App) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body is longer than the {} bytes that are taken", app.site.body_bytes),
+    )
+}
+
 fn body_problem(rejection: &BytesRejection, app: &App) -> Problem {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than the {} bytes that are taken", app.site.body_bytes),
-        ),
+        StatusCode::PAYLOAD_TOO_LARGE => too_long(app),
         _ => Problem::bad_request("the body did not arrive whole"),
     }
 }
@@ -108,6 +124,7 @@ impl FromRequest<App> for Fields {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        refuse_long(&request, app)?;
         match RawForm::from_request(request, app).await {
             Ok(RawForm(body)) => Ok(Self::parse(&body)),
             Err(RawFormRejection::BytesRejection(rejection)) => Err(body_problem(&rejection, app)),

@@ -27,6 +27,38 @@ async fn a_body_that_is_too_long_is_refused() {
     server.send(request).await.problem(415);
 }
 
+/// A body of which nothing may be asked for: its sender waits to be told to go on.
+struct Unread;
+
+impl http_body::Body for Unread {
+    type Data = bytes::Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        panic!("it was read")
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_said_to_be_too_long_is_not_read() {
+    let server = Server::new();
+    let alice = server.app("alice").await;
+    for (path, kind) in
+        [("/users/alice/outbox", AS2), ("/oauth/token", "application/x-www-form-urlencoded")]
+    {
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, kind)
+            .header(header::CONTENT_LENGTH, 64 * 1024 + 1)
+            .header(header::AUTHORIZATION, format!("Bearer {}", alice.token))
+            .body(Body::new(Unread))
+            .unwrap();
+        server.send(request).await.problem(413);
+    }
+}
+
 /// Fails to sign in until that is too often, and returns how often it was allowed.
 async fn guesses(server: &Server, peer: &str, headers: &[(&str, &str)], form: &str) -> usize {
     for tries in 0..100 {
