@@ -91,6 +91,24 @@ fn a_deleted_note_leaves_a_tombstone_without_its_text() {
     assert!(matches!(like, Err(Error::NotFound { .. })), "{like:?}");
 }
 
+/// A backup or a stolen disk has none of it either.
+#[test]
+fn what_was_deleted_is_no_longer_in_the_file() {
+    let world = World::new();
+    let ada = world.person("ada");
+    // In a row of its own page, and over several.
+    for text in ["a secret slipped".to_owned(), "a secret slipped ".repeat(200)] {
+        let id = world.posts(&ada, &text);
+        world.store.delete_note(ada.id, id, world.now()).expect("deleted");
+    }
+    let path = world.store.path().to_owned();
+    world.store.close().expect("closed");
+    // Closing folded the log into the database.
+    let bytes = std::fs::read(path).expect("the file is there");
+    let secret: &[u8] = b"secret slipped";
+    assert!(!bytes.windows(secret.len()).any(|found| found == secret), "it is in the file");
+}
+
 #[test]
 fn nobody_touches_what_is_somebody_elses() {
     let world = World::new();
