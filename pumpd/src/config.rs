@@ -143,6 +143,8 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(text: &str, want: &str) {
@@ -193,4 +195,65 @@ mod tests {
              `social.example` is allowed",
         );
     }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a hand slips to, it is a configuration or a mistake that can be told.
+        #[test]
+        fn no_text_is_too_strange(
+            keys in proptest::collection::vec((0..KEYS.len(), 0..VALUES.len(), ".{0,12}"), 0..8),
+            cut in 0..400usize,
+        ) {
+            let lines = keys.iter().map(|(key, value, text)| {
+                let value = VALUES[*value].replace('@', text);
+                format!("{} {value}\n", KEYS[*key])
+            });
+            let mut text: String = lines.collect();
+            text.truncate(text.floor_char_boundary(cut));
+            if let Err(error) = Config::parse(&text, Path::new("x")) {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
+    }
+
+    const KEYS: &[&str] = &[
+        "domain",
+        "public_url",
+        "site_name",
+        "listen",
+        "trusted_proxies",
+        "data_dir",
+        "runtime_dir",
+        "workers",
+        "open_registration",
+        "limits.idle_seconds",
+        "roll.drain_seconds",
+        "[limits]",
+        "body_bytes",
+        "[roll]",
+        "[test]",
+        "#",
+        "",
+    ];
+
+    const VALUES: &[&str] = &[
+        "= \"@\"",
+        "= @",
+        "= \"https://@\"",
+        "= [\"unix:/@\"]",
+        "= [\"@:8000\", \"127.0.0.1:0\"]",
+        "= [\"10.0.0.0/@\"]",
+        "= 5",
+        "= -1",
+        "= 99999999999999999999",
+        "= true",
+        "= \"/@\"",
+        "",
+        "@",
+        "= {}",
+        "= \"social.example\"",
+        "= 1e309",
+        "= 1979-05-27",
+    ];
 }

@@ -270,6 +270,8 @@ fn understand(line: Line, may_change: bool) -> Result<Ask, Reply> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(line: &str, want: Result<Ask, ErrorCode>) {
@@ -293,5 +295,27 @@ mod tests {
         check(r#"{"v":1,"ask":"restart","wait":"yes"}"#, Err(ErrorCode::Malformed));
         check(r#"{"v":1,"ask":"restart"}"#, Err(ErrorCode::Forbidden));
         check(r#"{"v":1,"ask":"stop"}"#, Err(ErrorCode::Forbidden));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Who may change nothing changes nothing, whatever the line.
+        #[test]
+        fn no_line_harms(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            ask in 0..Ask::NAMES.len(),
+            field in ".{0,20}",
+            value in 0..6usize,
+        ) {
+            let name = Ask::NAMES[ask];
+            let value = ["null", "-1", "[[]]", "{\"a\":1e999}", "\"\\ud800\"", "true"][value];
+            let nearly = format!("{{\"v\":1,\"ask\":\"{name}\",\"{field}\":{value}}}");
+            for line in [bytes, nearly.into_bytes()] {
+                if let Ok(ask) = understand(Line::Whole(line), false) {
+                    prop_assert!(!ask.changes(), "{:?}", ask);
+                }
+            }
+        }
     }
 }

@@ -140,6 +140,8 @@ fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, String
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(line: &str, known: bool) {
@@ -157,5 +159,34 @@ mod tests {
         check(r#"{"cmd":"update"}"#, false);
         check("\u{0}\u{1}", false);
         check("", false);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Any bytes, and bytes that are nearly a message, in any pieces.
+        #[test]
+        fn e_no_gossip_harms(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            cut in 0..60usize,
+            size in 1..64usize,
+        ) {
+            let message = br#"{"say":"refused","generation":3,"reason":"\u0007no"}"#;
+            let said = [&message[..cut.min(message.len())], &bytes, b"\n", message, b"\n"].concat();
+            let mut lines = Lines::new(MAX_CHANNEL_LINE);
+            let heard = said.chunks(size).flat_map(|chunk| lines.push(chunk));
+            let last = heard.map(|line| understand(line, GenerationId(3))).last();
+            let Some(Ok(FromWorker::Refused { reason, .. })) = last else {
+                return Err(TestCaseError::fail(format!("{last:?}")));
+            };
+            prop_assert_eq!(reason, "\u{fffd}no");
+        }
+
+        #[test]
+        fn what_is_kept_is_short_and_printable(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            let kept = kept(&printable(&bytes));
+            prop_assert!(kept.len() <= 500);
+            prop_assert!(!kept.contains(|c: char| c.is_control() && c != '\t'));
+        }
     }
 }
