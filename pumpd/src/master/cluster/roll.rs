@@ -176,7 +176,9 @@ impl Cluster {
         let late = |text: &str| Failure { text: text.to_owned(), output: Vec::new() };
         match roll.stage.clone() {
             Stage::Inspecting => {
-                let text = format!("`release-info` of the candidate took over {INSPECT_WITHIN:?}");
+                let text = format!(
+                    "`release-info` and `check` of the candidate took over {INSPECT_WITHIN:?}"
+                );
                 let not_allowed = NotAllowed { exit: ExitStatus::Preflight, text, hint: None };
                 self.end(Ending::NotAllowed(not_allowed), actions);
             }
