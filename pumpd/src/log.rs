@@ -19,11 +19,9 @@ impl Write for Log {
         // Not by making it non-blocking: a terminal would be so for the shell too.
         let mut room = [PollFd::new(&errors, PollFlags::OUT)];
         poll(&mut room, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-        let [room] = room;
-        if !room.revents().contains(PollFlags::OUT) {
+        if !room[0].revents().contains(PollFlags::OUT) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        drop(room);
         errors.write(&bytes[..bytes.len().min(PIECE)])
     }
 
