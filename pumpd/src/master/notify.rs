@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// How long a message may wait for systemd to read the ones before it.
+const SENT_WITHIN: Duration = Duration::from_millis(100);
+
 /// The way to systemd.
 pub(crate) struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -24,7 +27,10 @@ impl Notify {
     pub(crate) fn from_environment(get: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
         let socket = get("NOTIFY_SOCKET").and_then(|path| {
             let address = address(&path)?;
-            Some((UnixDatagram::unbound().ok()?, address))
+            let socket = UnixDatagram::unbound().ok()?;
+            // Its queue may be full while systemd itself is held up, and we have other things to do.
+            socket.set_write_timeout(Some(SENT_WITHIN)).ok()?;
+            Some((socket, address))
         });
         let number = |name| get(name)?.to_str()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
@@ -102,5 +108,19 @@ mod tests {
         };
         heard("STATUS=2 workers on 0.1.0, ready");
         heard("READY=1");
+    }
+
+    /// The thread of the test would be stuck here, as the master's was.
+    #[test]
+    fn a_systemd_that_does_not_listen_holds_up_nobody() {
+        let name = format!("pumpd-notify-deaf-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).expect("a short name");
+        let _systemd = UnixDatagram::bind_addr(&address).expect("nobody else has this name");
+        let filler = UnixDatagram::unbound().expect("a socket");
+        filler.set_nonblocking(true).expect("a socket option");
+        while filler.send_to_addr(b"WATCHDOG=1", &address).is_ok() {}
+        let wanted =
+            |variable: &str| (variable == "NOTIFY_SOCKET").then(|| format!("@{name}").into());
+        Notify::from_environment(wanted).ready();
     }
 }
