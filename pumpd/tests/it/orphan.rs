@@ -97,7 +97,7 @@ fn who_ignored_the_death_of_children_may_start_a_master() {
 #[test]
 fn a_master_without_descriptors_waits_for_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut cluster = started_by(&folder, "ulimit -n 24\nexec PUMPD \"$@\"");
+    let mut cluster = started_by(&folder, "ulimit -n 26\nexec PUMPD \"$@\"");
     let path = cluster.place().join("run/control.sock");
     let knocking: Vec<_> = (0..30)
         .map(|_| std::os::unix::net::UnixStream::connect(&path).expect("the kernel takes it"))
