@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use pump_model::{NoteId, Page, Timestamp, Viewer};
@@ -234,4 +235,30 @@ fn a_full_disk_is_told_and_loses_nothing() {
     assert!(text.contains("refused with Full"), "{text}");
     assert!(text.contains("kept all: true"), "{text}");
     assert!(text.contains("ready: Err(Full"), "{text}");
+}
+
+/// There is always more than one worker, and while a roll is under way there are those of two builds.
+#[test]
+fn who_writes_without_a_pause_leaves_room_for_others() {
+    const NOTES: usize = 1000;
+
+    let world = World::new();
+    let [ada, bob] = ["ada", "bob"].map(|name| world.person(name));
+    let other = Store::open(world.data()).expect("opened a second time");
+    let first = AtomicBool::new(false);
+    let posts = |store: &Store, author: &Account| {
+        let posted = (0..NOTES).take_while(|_| {
+            store.post_note(author.id, &note("now me"), world.now()).expect("posted");
+            !first.load(Ordering::Relaxed)
+        });
+        let posted = posted.count();
+        first.store(true, Ordering::Relaxed);
+        posted
+    };
+    let (ours, theirs) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| posts(&other, &bob));
+        (posts(&world.store, &ada), theirs.join().expect("no panic"))
+    });
+    let fewer = ours.min(theirs);
+    assert!(fewer >= NOTES / 50, "{fewer} notes of one to {NOTES} of the other");
 }
