@@ -63,6 +63,10 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
 }
 
 /// Waits a moment, for at most [`BUSY_TIMEOUT`] in all: SQLite tells how often it was called before.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process's lock can be watched in no other way"
+)]
 fn wait_for_others(times: i32) -> bool {
     let waited = LOOK_EVERY.saturating_mul(times.unsigned_abs());
     if waited >= BUSY_TIMEOUT {
