@@ -95,6 +95,7 @@ mod tests {
             workers: 2,
             ready_seconds: 20,
             drain_seconds: 40,
+            watch_seconds: 2,
         })
     }
 

@@ -59,6 +59,7 @@ pub(crate) fn check(configured: &Configured) -> Done {
         workers: config.workers,
         ready_seconds: config.roll.ready.as_secs(),
         drain_seconds: config.roll.drain.as_secs(),
+        watch_seconds: config.roll.watch.as_secs(),
     })
 }
 

@@ -67,8 +67,10 @@ pub(crate) struct Roll {
     pub(crate) ready: Duration,
     /// From the request to drain until SIGKILL.
     pub(crate) drain: Duration,
-    /// How long a draining worker leaves idle connections open.
+    /// How long a worker that leaves keeps idle connections open which nobody takes over.
     pub(crate) linger: Duration,
+    /// How long new workers are watched before a roll counts as done.
+    pub(crate) watch: Duration,
 }
 
 impl Config {

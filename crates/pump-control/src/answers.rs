@@ -28,6 +28,9 @@ pub struct Checked {
     pub ready_seconds: u64,
     /// How long a worker may take to let its connections end, in seconds.
     pub drain_seconds: u64,
+    /// How long new workers are watched before a roll counts as done, in seconds.
+    #[serde(default)]
+    pub watch_seconds: u64,
 }
 
 /// An account that was made.

@@ -59,6 +59,7 @@ struct RawRoll {
     ready_seconds: Option<Spanned<u64>>,
     drain_seconds: Option<Spanned<u64>>,
     linger_seconds: Option<Spanned<u64>>,
+    watch_seconds: Option<Spanned<u64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -148,6 +149,7 @@ impl RawRoll {
             ready: seconds("roll.ready_seconds", &self.ready_seconds, 20, 1..=600)?,
             drain: seconds("roll.drain_seconds", &self.drain_seconds, 30, 1..=600)?,
             linger: seconds("roll.linger_seconds", &self.linger_seconds, 5, 0..=300)?,
+            watch: seconds("roll.watch_seconds", &self.watch_seconds, 2, 0..=600)?,
         })
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) ready_within: Duration,
     /// How long a worker may drain before it is killed.
     pub(crate) drain_within: Duration,
+    /// How long new workers are watched, once all are ready, before a roll counts as done.
+    pub(crate) watched_for: Duration,
 }
 
 /// A generation that failed and is not tried again.
@@ -146,6 +148,7 @@ impl Cluster {
             key: Key::default(),
             settings: self.settings,
             touched: false,
+            watched_until: None,
         });
         Ok((id, generation, vec![Action::Inspect(id)]))
     }
@@ -171,7 +174,8 @@ impl Cluster {
     pub(crate) fn deadline(&self) -> Option<Moment> {
         let workers = self.workers.values().filter_map(Worker::deadline);
         let respawn = (self.missing_pinned() > 0).then_some(self.back_off.not_before);
-        let roll = self.roll.as_ref().map(|roll| roll.until);
+        let roll = self.roll.as_ref();
+        let roll = roll.map(|roll| roll.watched_until.unwrap_or(roll.until).min(roll.until));
         workers.chain(respawn).chain(roll).chain(self.starting_until).min()
     }
 

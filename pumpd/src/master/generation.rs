@@ -85,5 +85,6 @@ pub(crate) fn settings(checked: &Checked) -> Settings {
         workers: checked.workers.clamp(1, 1024),
         ready_within: seconds(checked.ready_seconds.clamp(1, 3600)),
         drain_within: seconds(checked.drain_seconds.clamp(1, 3600)),
+        watched_for: seconds(checked.watch_seconds.min(3600)),
     }
 }

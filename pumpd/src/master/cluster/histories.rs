@@ -83,10 +83,17 @@ struct World {
 /// Milliseconds after which nothing that was asked can still be under way.
 const LONG_AFTER: u64 = 3_600_000;
 
+const WATCHED: Duration = Duration::from_secs(2);
+
 const SETTLE: Duration = Duration::from_secs(20);
 
 fn settings(workers: usize) -> Settings {
-    Settings { workers, ready_within: SETTLE, drain_within: Duration::from_secs(30) }
+    Settings {
+        workers,
+        ready_within: SETTLE,
+        drain_within: Duration::from_secs(30),
+        watched_for: WATCHED,
+    }
 }
 
 fn key(number: u8) -> Key {

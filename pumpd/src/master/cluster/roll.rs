@@ -19,6 +19,8 @@ pub(crate) struct Roll {
     pub(super) settings: Settings,
     /// Whether an old worker was asked to leave.
     pub(super) touched: bool,
+    /// While it settles: how long the new workers are still watched.
+    pub(super) watched_until: Option<Moment>,
 }
 
 /// Where a roll is.
@@ -128,7 +130,9 @@ impl Cluster {
             if let Some(roll) = &mut self.roll {
                 roll.touched = true;
                 roll.stage = Stage::Settling;
-                roll.until = now + self.settings.drain_within + REAP_WITHIN * 2;
+                roll.until =
+                    now + self.settings.drain_within + REAP_WITHIN * 2 + settings.watched_for;
+                roll.watched_until = Some(now + settings.watched_for);
             }
             return self.settle(actions);
         }
@@ -148,12 +152,12 @@ impl Cluster {
         }
     }
 
-    /// Ends the roll when the last old worker is gone or given up.
+    /// Ends the roll when the last old worker is gone or given up, and the new ones were watched.
     pub(super) fn settle(&mut self, actions: &mut Vec<Action>) {
         let Some(roll) = &self.roll else { return };
         let new = roll.generation;
         let gone = |worker: &Worker| worker.generation == new || worker.state == State::Stuck;
-        if self.workers.values().all(gone) {
+        if self.workers.values().all(gone) && roll.watched_until.is_none() {
             self.end(Ending::Done, actions);
         }
     }
@@ -172,6 +176,9 @@ impl Cluster {
 
     /// A stage that has run out of time.
     pub(super) fn expire_roll(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        if let Some(roll) = &mut self.roll {
+            roll.watched_until = roll.watched_until.filter(|until| now < *until);
+        }
         let Some(roll) = self.roll.as_ref().filter(|roll| roll.until <= now) else { return };
         let late = |text: &str| Failure { text: text.to_owned(), output: Vec::new() };
         match roll.stage.clone() {
