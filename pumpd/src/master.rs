@@ -19,7 +19,7 @@ mod status;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ use pump_control::ExitStatus;
 use pump_control::channel::{FromWorker, ToWorker};
 use pump_control::control::{self as control_language, Ask, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tracing::{error, info, warn};
 
 use crate::config::{Config, ConfigError};
@@ -420,9 +421,7 @@ impl Master {
                 Action::Spawn { worker, generation } => self.spawn(worker, generation),
                 Action::Drain(worker) => {
                     info!("worker {} is asked to leave", worker.0);
-                    if let Some(process) = self.workers.get_mut(&worker) {
-                        process.say(&ToWorker::Drain);
-                    }
+                    self.ask_to_leave(worker);
                 }
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get(&worker) {
@@ -467,6 +466,35 @@ impl Master {
                 let failure = Failure { text, output: Vec::new() };
                 self.tell(Event::Exited { worker, failure });
             }
+        }
+    }
+
+    /// Asks a worker to leave and, where a ready one is there, to hand its connections to that one.
+    fn ask_to_leave(&mut self, leaving: WorkerId) {
+        let ready = |id: &WorkerId| {
+            let cluster = self.cluster.as_ref();
+            cluster.is_some_and(|one| one.workers().get(id).is_some_and(|it| it.is_ready()))
+        };
+        // The newest one: whoever leaves next in the same roll is older.
+        let successor = self.workers.keys().rev().copied().find(|id| *id != leaving && ready(id));
+        let pair = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let handed = match (successor, pair) {
+            (Some(successor), Ok((giving, taking))) => {
+                let to = self.workers.get_mut(&successor);
+                to.is_some_and(|to| to.say_with(&ToWorker::TakeOver, taking.as_fd()))
+                    && self.workers.get_mut(&leaving).is_some_and(|from| {
+                        from.say_with(&ToWorker::Drain { hand_over: true }, giving.as_fd())
+                    })
+            }
+            _ => false,
+        };
+        if !handed && let Some(process) = self.workers.get_mut(&leaving) {
+            process.say(&ToWorker::Drain { hand_over: false });
         }
     }
 

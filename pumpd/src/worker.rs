@@ -8,6 +8,7 @@ mod accept;
 mod channel;
 mod connection;
 mod drain;
+mod hand_over;
 mod head;
 mod stream;
 
@@ -33,7 +34,7 @@ use crate::release_info::VERSION;
 use accept::Listener;
 use channel::{Channel, Heard};
 use connection::Serving;
-use drain::Drain;
+use drain::{Drain, Stage};
 
 /// Threads for calls that block: the database and password hashing. The store bounds what they do.
 const BLOCKING_THREADS: usize = 12;
@@ -95,28 +96,42 @@ async fn work(
 
     let permits = config.limits.connections_per_worker;
     let connections = Arc::new(Semaphore::new(permits));
-    let drain = Drain::new(config.roll.linger);
-    let serving = Serving::new(service, &config, drain.subscribe());
+    let drain = Drain::new();
+    let serving = Serving::new(service, &config, drain.subscribe(config.roll.linger));
     for listener in listeners {
         tokio::spawn(listener.accept(serving.clone(), Arc::clone(&connections)));
     }
     channel.say(&FromWorker::Ready { generation }).await;
 
     // From here on the worker serves until somebody wants it to leave.
-    tokio::select! {
-        heard = channel.hear() => if heard == Heard::MasterIsGone {
-            warn!("worker {}: the master is gone, serving for another {ORPHAN_LIVES:?}", start.worker);
-            // The one wait for a time: nobody may come who could tell us.
-            let control = config.control_socket();
-            tokio::select! {
-                () = tokio::time::sleep(ORPHAN_LIVES) => {}
-                () = next_master(&control) => {}
-                _ = terminate.recv() => {}
-            }
-        },
-        _ = terminate.recv() => {}
+    let hand_over_to = loop {
+        tokio::select! {
+            heard = channel.hear() => match heard {
+                Heard::TakeOver(socket) => {
+                    let connections = Arc::clone(&connections);
+                    tokio::spawn(hand_over::take(socket, serving.clone(), connections));
+                }
+                Heard::Drain(to) => break to,
+                Heard::MasterIsGone => {
+                    let worker = start.worker;
+                    warn!("worker {worker}: the master is gone, serving for another {ORPHAN_LIVES:?}");
+                    // The one wait for a time: nobody may come who could tell us.
+                    let control = config.control_socket();
+                    tokio::select! {
+                        () = tokio::time::sleep(ORPHAN_LIVES) => {}
+                        () = next_master(&control) => {}
+                        _ = terminate.recv() => {}
+                    }
+                    break None;
+                }
+            },
+            _ = terminate.recv() => break None,
+        }
+    };
+    let given = hand_over_to.map(|to| hand_over::give(to, serving.clone(), drain.clone()));
+    if !matches!(given, Some(Ok(()))) {
+        drain.begin(Stage::LameDuck);
     }
-    drain.begin();
     let emptied = empty(&connections, permits, &mut channel, generation);
     // The master kills us then; an orphan has to do it itself.
     let in_time = tokio::time::timeout(config.roll.drain, emptied).await.is_ok();

@@ -16,7 +16,15 @@ pub enum ToWorker {
     /// The first message: who you are and what you serve.
     Start(Start),
     /// Stop accepting, let what is in flight end, then end.
-    Drain,
+    Drain {
+        /// A descriptor comes along: a socket to another worker, which takes connections over. A build
+        /// that does not know this closes them itself.
+        #[serde(default)]
+        hand_over: bool,
+    },
+    /// A descriptor comes along: a socket on which another worker hands its connections over. A build
+    /// that does not know this closes it, and the other worker keeps its connections.
+    TakeOver,
 }
 
 /// What a worker is started with.

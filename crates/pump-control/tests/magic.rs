@@ -21,7 +21,8 @@ fn channel() -> String {
         config: "domain = \"social.example\"\n".to_owned(),
         listeners: vec![Listener { fd: 5, address: "127.0.0.1:8000".to_owned() }],
     };
-    let to_worker = [ToWorker::Start(start), ToWorker::Drain];
+    let to_worker =
+        [ToWorker::Start(start), ToWorker::Drain { hand_over: true }, ToWorker::TakeOver];
     let from_worker = [
         FromWorker::Ready { generation: 2 },
         FromWorker::Refused { generation: 2, reason: "no".to_owned() },

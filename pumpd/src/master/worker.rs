@@ -1,13 +1,15 @@
 //! A worker process, as the loop holds it: the child and its channel.
 
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use pump_control::channel::{FromWorker, Listener, Start, ToWorker};
 use pump_control::constants::MAX_CHANNEL_LINE;
 use pump_control::{Line, Lines, encode};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use super::child::{Birth, Child, kept, number, printable};
 use super::cluster::{GenerationId, WorkerId};
@@ -81,6 +83,27 @@ impl WorkerProcess {
         // A worker is told two things in its life, so what waits is bounded by them.
         self.out.extend(encode(message));
         self.write();
+    }
+
+    /// Says something that a descriptor belongs to. False when it could not be said at once.
+    pub(crate) fn say_with(&mut self, message: &ToWorker, descriptor: BorrowedFd<'_>) -> bool {
+        let Some(channel) = &self.channel else { return false };
+        if !self.out.is_empty() {
+            return false;
+        }
+        let line = encode(message);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [descriptor];
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match sendmsg(channel, &[IoSlice::new(&line)], &mut control, flags) {
+            Ok(length) => {
+                self.out.extend(&line[length..]);
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     pub(crate) fn write(&mut self) {

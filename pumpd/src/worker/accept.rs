@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::connection::Serving;
+use super::hand_over::Moving;
 use super::stream::{Socket, Stream};
 use crate::config::Address;
 use crate::inherit::Inherited;
@@ -65,10 +66,7 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     let serving = serving.clone();
-                    tokio::spawn(async move {
-                        serving.serve(stream, peer).await;
-                        drop(permit);
-                    });
+                    tokio::spawn(serving.serve(Moving { stream, peer, permit }));
                 }
                 Err(error) if belongs_to_client(&error) => {}
                 Err(error) => {

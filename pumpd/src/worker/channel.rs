@@ -1,13 +1,16 @@
 //! The worker's end of the channel to the master.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use pump_control::channel::{FromWorker, Start, ToWorker};
 use pump_control::constants::MAX_CHANNEL_LINE;
 use pump_control::{Line, Lines, encode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::{AsyncWriteExt, Interest};
 use tracing::warn;
 
 use crate::inherit::Inherited;
@@ -18,6 +21,8 @@ pub(super) struct Channel {
     lines: Lines,
     /// What was read and not heard yet: the master may say `drain` before we are ready.
     unheard: VecDeque<Line>,
+    /// Descriptors that came with it, in the order of the messages that have one.
+    descriptors: VecDeque<OwnedFd>,
 }
 
 /// A socket of the standard library becomes tokio's when there is a runtime.
@@ -26,27 +31,30 @@ enum Either {
     After(tokio::net::UnixStream),
 }
 
-/// Why the worker stops waiting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the master wants, or that it is gone.
+#[derive(Debug)]
 pub(super) enum Heard {
-    Drain,
+    /// Leave, and hand connections over through this, if there is anybody to take them.
+    Drain(Option<OwnedFd>),
+    /// Take connections from another worker through this.
+    TakeOver(OwnedFd),
     MasterIsGone,
 }
 
 impl Channel {
     /// Takes the descriptor and waits for the first message.
     pub(super) fn take(number: i32, inherited: &mut Inherited) -> io::Result<(Self, Start)> {
-        let mut stream = UnixStream::from(inherited.take(number)?);
+        let stream = UnixStream::from(inherited.take(number)?);
         let mut lines = Lines::new(MAX_CHANNEL_LINE);
         let mut unheard = VecDeque::new();
-        let mut buffer = [0; 4096];
+        let mut descriptors = VecDeque::new();
         let first = loop {
             if let Some(line) = unheard.pop_front() {
                 break line;
             }
-            match stream.read(&mut buffer)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                length => unheard.extend(lines.push(&buffer[..length])),
+            match receive(&stream, &mut descriptors)? {
+                bytes if bytes.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                bytes => unheard.extend(lines.push(&bytes)),
             }
         };
         let Some(ToWorker::Start(start)) = understand(&first) else {
@@ -54,7 +62,7 @@ impl Channel {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         };
         stream.set_nonblocking(true)?;
-        Ok((Self { stream: Either::Before(Some(stream)), lines, unheard }, start))
+        Ok((Self { stream: Either::Before(Some(stream)), lines, unheard, descriptors }, start))
     }
 
     /// Says something; a master that is gone does not hear it, which [`Self::hear`] tells.
@@ -65,23 +73,34 @@ impl Channel {
         }
     }
 
-    /// Waits until the master wants the worker to leave, or is gone.
+    /// Waits until the master wants something, or is gone.
     pub(super) async fn hear(&mut self) -> Heard {
-        let mut buffer = [0; 1024];
         loop {
             while let Some(line) = self.unheard.pop_front() {
                 match understand(&line) {
-                    Some(ToWorker::Drain) => return Heard::Drain,
+                    Some(ToWorker::Drain { hand_over: true }) => {
+                        return Heard::Drain(self.descriptors.pop_front());
+                    }
+                    Some(ToWorker::Drain { hand_over: false }) => return Heard::Drain(None),
+                    Some(ToWorker::TakeOver) => match self.descriptors.pop_front() {
+                        Some(socket) => return Heard::TakeOver(socket),
+                        None => warn!("the master sent no descriptor to take over by, ignoring it"),
+                    },
                     // Of a later master, or said twice.
                     _ => warn!(
                         "the master said something that this build does not know, ignoring it"
                     ),
                 }
             }
-            let Ok(stream) = self.stream() else { return Heard::MasterIsGone };
-            match stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return Heard::MasterIsGone,
-                Ok(length) => self.unheard.extend(self.lines.push(&buffer[..length])),
+            if self.stream().is_err() {
+                return Heard::MasterIsGone;
+            }
+            let Either::After(stream) = &self.stream else { return Heard::MasterIsGone };
+            let descriptors = &mut self.descriptors;
+            let read = stream.async_io(Interest::READABLE, || receive(stream, descriptors)).await;
+            match read {
+                Ok(bytes) if !bytes.is_empty() => self.unheard.extend(self.lines.push(&bytes)),
+                _ => return Heard::MasterIsGone,
             }
         }
     }
@@ -103,4 +122,19 @@ fn understand(line: &Line) -> Option<ToWorker> {
         Line::Whole(bytes) => serde_json::from_slice(bytes).ok(),
         Line::Oversized => None,
     }
+}
+
+/// Reads what is there, with the descriptors that came along. Nothing when the stream has ended.
+fn receive(stream: impl AsFd, descriptors: &mut VecDeque<OwnedFd>) -> io::Result<Vec<u8>> {
+    let mut buffer = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut buffer)];
+    let received = recvmsg(stream, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(came) = message {
+            descriptors.extend(came);
+        }
+    }
+    Ok(buffer[..received.bytes].to_vec())
 }

@@ -2,8 +2,9 @@
 //!
 //! Hyper's `graceful_shutdown` closes an idle connection at once and marks a busy one for good, so it
 //! is called only where the connection is known to be idle: between two requests, nothing of the next
-//! one read, and everything written. A draining connection that is busy is closed by its answer's
-//! `Connection: close` instead.
+//! one read, and everything written. The same is known of a connection that can be handed to another
+//! worker, where a part of the next request may be there, too. A lame duck's connection that is busy is
+//! closed by its answer's `Connection: close` instead.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -17,11 +18,13 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use pump_http::Peer;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tower::Service as _;
 use tracing::debug;
 
-use super::drain::Draining;
+use super::drain::{Draining, Stage};
+use super::hand_over::Moving;
 use super::head::Head;
 use super::stream::{Stream, Traffic};
 use crate::config::Config;
@@ -65,24 +68,56 @@ impl Serving {
         self.draining.clone()
     }
 
-    /// Serves a connection to its end.
-    pub(super) async fn serve(self, stream: Stream, peer: Peer) {
+    /// Serves a connection to its end, or until another worker has it.
+    pub(super) async fn serve(self, moving: Moving) {
+        if let Some((moving, to)) = self.run(moving, true).await
+            && let Err(mpsc::error::SendError(moving)) = to.send(moving).await
+        {
+            // The other worker is gone, so this one is a lame duck by now.
+            self.stay(moving).await;
+        }
+    }
+
+    /// Serves a connection that no other worker takes to its end.
+    pub(super) async fn stay(self, moving: Moving) {
+        self.run(moving, false).await;
+    }
+
+    async fn run(&self, moving: Moving, may_move: bool) -> Option<(Moving, mpsc::Sender<Moving>)> {
+        let Moving { stream, peer, permit } = moving;
         let traffic = stream.traffic();
         let head = Head::new(stream.traffic());
-        let handler = Handler { service: self.service.clone(), draining: self.draining(), peer };
-        let hyper = http1::Builder::new()
+        let stays = !may_move;
+        let handler =
+            Handler { service: self.service.clone(), draining: self.draining(), stays, peer };
+        let mut hyper = http1::Builder::new()
             .timer(head.clone())
             .header_read_timeout(NEVER)
             .max_buf_size(self.head_bytes)
             // A client may say that it has said everything and still wait for its answer.
             .half_close(true)
             .serve_connection(stream, handler);
-        let watched = Watched { serving: &self, head, traffic };
-        if let Err(error) = watched.drive(hyper).await {
-            // A client that went away, or spoke no HTTP. Nothing an operator could do.
-            debug!("a connection ended early: {error}");
+        let watched = Watched { serving: self, head, traffic, stays };
+        match watched.drive(&mut hyper).await {
+            Ok(Left::Ended) => None,
+            Ok(Left::Moves(to)) => {
+                let parts = hyper.into_parts();
+                let stream = parts.io.between_requests(parts.read_buf);
+                Some((Moving { stream, peer, permit }, to))
+            }
+            Err(error) => {
+                // A client that went away, or spoke no HTTP. Nothing an operator could do.
+                debug!("a connection ended early: {error}");
+                None
+            }
         }
     }
+}
+
+/// How a connection leaves this worker.
+enum Left {
+    Ended,
+    Moves(mpsc::Sender<Moving>),
 }
 
 /// A connection with what is known about it from outside of hyper.
@@ -90,25 +125,50 @@ struct Watched<'a> {
     serving: &'a Serving,
     head: Head,
     traffic: Arc<Traffic>,
+    /// Nobody else takes it.
+    stays: bool,
 }
 
 impl Watched<'_> {
-    async fn drive(&self, hyper: http1::Connection<Stream, Handler>) -> Result<(), hyper::Error> {
-        let mut hyper = pin!(hyper);
-        let mut begun = pin!(self.serving.draining.clone().begun());
+    async fn drive(
+        &self,
+        hyper: &mut http1::Connection<Stream, Handler>,
+    ) -> Result<Left, hyper::Error> {
+        let mut stages = self.serving.draining.stage.clone();
         let mut timer = pin!(tokio::time::sleep(self.serving.idle));
-        let mut lame = false;
-        let (mut doing, mut waits, mut moved) = (Doing::Idle, 0, 0);
+        loop {
+            let stage = stages.borrow_and_update().clone();
+            tokio::select! {
+                left = self.until_it_leaves(hyper, &stage, timer.as_mut()) => return left,
+                Ok(()) = stages.changed() => {}
+            }
+        }
+    }
+
+    /// Drives hyper while the worker is in one stage.
+    async fn until_it_leaves(
+        &self,
+        hyper: &mut http1::Connection<Stream, Handler>,
+        stage: &Stage,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Result<Left, hyper::Error> {
+        let lame = self.stays || matches!(stage, Stage::LameDuck);
+        let (mut was, mut moved) = (None, 0);
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(ended) = hyper.as_mut().poll(cx) {
-                    return Poll::Ready(ended);
+                // Always first: a fresh connection is between two requests only once hyper waits.
+                if let Poll::Ready(ended) = Pin::new(&mut *hyper).poll(cx) {
+                    return Poll::Ready(ended.map(|()| Left::Ended));
                 }
-                let drain_began = !lame && begun.as_mut().poll(cx).is_ready();
-                lame |= drain_began;
-                let now = (self.doing(), self.head.waits());
-                if now != (doing, waits) || drain_began {
-                    (doing, waits) = now;
+                let doing = self.doing();
+                if let (Stage::HandingOver(to), false, false) =
+                    (stage, self.stays, doing == Doing::Busy)
+                {
+                    return Poll::Ready(Ok(Left::Moves(to.clone())));
+                }
+                let now = Some((doing, self.head.waits()));
+                if was != now {
+                    was = now;
                     self.arm(timer.as_mut(), doing, lame);
                 }
                 if timer.as_mut().poll(cx).is_pending() {
@@ -121,10 +181,10 @@ impl Watched<'_> {
                         continue;
                     }
                     // It has waited long enough. Hyper closes it now, and is polled once more for that.
-                    Doing::Idle => hyper.as_mut().graceful_shutdown(),
+                    Doing::Idle => Pin::new(&mut *hyper).graceful_shutdown(),
                     // A head that does not come to its end, a body that stands still, an answer that
                     // nobody reads.
-                    Doing::ReadingHead | Doing::Busy => return Poll::Ready(Ok(())),
+                    Doing::ReadingHead | Doing::Busy => return Poll::Ready(Ok(Left::Ended)),
                 }
                 // Once is enough; what follows is bounded by the stream's own time.
                 timer.as_mut().reset(Instant::now() + NEVER);
@@ -159,6 +219,7 @@ impl Watched<'_> {
 struct Handler {
     service: pump_http::Service,
     draining: Draining,
+    stays: bool,
     peer: Peer,
 }
 
@@ -172,11 +233,11 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
         let answer = self.service.clone().call(request);
-        let draining = self.draining.clone();
+        let (draining, stays) = (self.draining.clone(), self.stays);
         Box::pin(async move {
             let mut answer = answer.await?;
             // Asked now and not when the request came: the drain may have begun in between.
-            if draining.has_begun() {
+            if stays || draining.is_lame() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer)

@@ -6,13 +6,16 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
+use pump_http::Peer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
@@ -24,9 +27,12 @@ const LINGER_FOR: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 
 /// A connection's socket.
+#[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
     traffic: Arc<Traffic>,
+    /// Read by whoever had the connection before, and to be read again.
+    carried: Bytes,
     closing: Option<Closing>,
 }
 
@@ -41,11 +47,13 @@ pub(super) struct Traffic {
     unflushed: AtomicBool,
 }
 
+#[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
+#[derive(Debug)]
 struct Closing {
     until: Pin<Box<Sleep>>,
     bytes: usize,
@@ -74,7 +82,27 @@ impl Traffic {
 
 impl Stream {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, traffic: Arc::default(), closing: None }
+        Self { socket, traffic: Arc::default(), carried: Bytes::new(), closing: None }
+    }
+
+    /// A connection that another worker had, with what it had read of the next request.
+    pub(super) fn taken(descriptor: OwnedFd, peer: Peer, carried: Bytes) -> io::Result<Self> {
+        let socket = match peer {
+            Peer::Tcp(_) => Socket::Tcp(TcpStream::from_std(descriptor.into())?),
+            Peer::Unix => Socket::Unix(UnixStream::from_std(descriptor.into())?),
+        };
+        Ok(Self { carried, ..Self::new(socket) })
+    }
+
+    /// The same connection out of hyper's hands, with what hyper had read of the next request.
+    pub(super) fn between_requests(self, read: Bytes) -> Self {
+        // What hyper has read came before what it has not.
+        let carried = [&read[..], &self.carried[..]].concat().into();
+        Self { carried, ..Self::new(self.socket) }
+    }
+
+    pub(super) fn carried(&self) -> &Bytes {
+        &self.carried
     }
 
     pub(super) fn traffic(&self) -> Arc<Traffic> {
@@ -98,12 +126,28 @@ impl Socket {
     }
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
 impl Read for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.carried.is_empty() {
+            let length = cursor.remaining().min(self.carried.len());
+            let part = self.carried.split_to(length);
+            self.traffic.read.fetch_add(length as u64, Ordering::Relaxed);
+            cursor.put_slice(&part);
+            return Poll::Ready(Ok(()));
+        }
         // Through a buffer of our own: 8 KiB copied is cheaper than an unsafe block is to keep.
         let mut space = [MaybeUninit::uninit(); 8 * 1024];
         let room = cursor.remaining().min(space.len());

@@ -1,59 +1,25 @@
-//! What a client sees of a worker that leaves.
+//! What a client sees of a worker that leaves while nobody is there to take its connections: a server
+//! that stops. What it sees of a roll is in `hand_over`.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use pump_control::ExitStatus;
-use pump_control::control::{Ask, Reply, Restart, Worker, WorkerState};
+use pump_control::control::{Phase, Worker};
 use pump_test::{Setup, TestCluster};
 
+use crate::client::{REQUEST, answer, connect};
 use crate::{cluster, pumpd};
 
 /// Longer than any of these tests takes: what is closed before it is closed too early.
 const PATIENT: &str = "[roll]\nlinger_seconds = 60\ndrain_seconds = 120\n";
 
-const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: social.example\r\n\r\n";
-
-fn connect(cluster: &TestCluster) -> TcpStream {
-    let stream = TcpStream::connect(cluster.address().to_string()).expect("it listens");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
-    stream
-}
-
-/// Reads an answer with a `content-length`, head and body.
-fn answer(stream: &mut impl Read) -> String {
-    let mut text = Vec::new();
-    let mut byte = [0];
-    let head = loop {
-        assert_eq!(stream.read(&mut byte).expect("an answer"), 1, "closed before an answer");
-        text.push(byte[0]);
-        if text.ends_with(b"\r\n\r\n") {
-            break String::from_utf8_lossy(&text).to_ascii_lowercase();
-        }
-    };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.expect("a length").parse().expect("a number")];
-    stream.read_exact(&mut body).expect("the whole body");
-    head + &String::from_utf8_lossy(&body)
-}
-
-/// Begins a roll and waits until every old worker was asked to leave.
-fn begin_roll(cluster: &TestCluster) {
-    let old = cluster.status().generation;
-    let reply = cluster.ask(Ask::Restart(Restart::default()));
-    assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
-    cluster.eventually(|status| {
-        let ready = |worker: &&Worker| worker.state == WorkerState::Ready;
-        let mut ready = status.workers.iter().filter(ready);
-        ready.clone().count() == 2 && ready.all(|worker| worker.generation != old)
-    });
-}
-
-fn roll_ends_well(cluster: &TestCluster) {
-    let status = cluster.eventually(|status| status.roll.is_none());
-    assert_eq!(status.last_roll.map(|outcome| outcome.exit), Some(ExitStatus::Done));
+/// Asks the server to stop and waits until it has heard.
+fn begin_stop(cluster: &TestCluster) {
+    cluster.signal(Signal::SIGTERM);
+    cluster.eventually(|status| status.phase == Phase::Stopping);
 }
 
 #[test]
@@ -63,14 +29,13 @@ fn an_idle_connection_is_answered_once_more_and_told_to_close() {
     used.write_all(REQUEST).expect("open");
     assert!(!answer(&mut used).contains("connection: close"));
     let mut fresh = connect(&cluster);
-    begin_roll(&cluster);
+    begin_stop(&cluster);
     for stream in [&mut used, &mut fresh] {
         stream.write_all(REQUEST).expect("still open");
         let text = answer(stream);
         assert!(text.starts_with("http/1.1 200") && text.contains("connection: close"), "{text}");
         assert_eq!(stream.read(&mut [0]).expect("an orderly close, no reset"), 0);
     }
-    roll_ends_well(&cluster);
 }
 
 #[test]
@@ -80,12 +45,11 @@ fn an_idle_connection_that_stays_idle_is_closed_after_the_linger_time_only() {
     idle.write_all(REQUEST).expect("open");
     answer(&mut idle);
     let begun = Instant::now();
-    begin_roll(&cluster);
+    begin_stop(&cluster);
     assert_eq!(idle.read(&mut [0]).expect("an orderly close, no reset"), 0);
     // A lower bound only: a machine that is busy makes it later and never earlier.
     assert!(begun.elapsed() >= Duration::from_secs(3), "closed after {:?}", begun.elapsed());
     drop(idle);
-    roll_ends_well(&cluster);
 }
 
 #[test]
@@ -111,13 +75,12 @@ fn a_request_that_was_begun_is_answered() {
             text.lines().find(|line| line.starts_with("pump-generation")).map(str::to_owned),
         );
     }
-    begin_roll(&cluster);
+    begin_stop(&cluster);
     head.write_all(&REQUEST[20..]).expect("still open");
     assert!(answer(&mut head).starts_with("http/1.1 200"));
     body.write_all(b"something&a=b123456").expect("still open");
     assert!(answer(&mut body).starts_with("http/1.1 400"), "an answer, if not a kind one");
     drop((head, body));
-    roll_ends_well(&cluster);
 }
 
 #[test]
@@ -127,20 +90,25 @@ fn pipelined_requests_are_answered_up_to_the_one_that_closes() {
     stream.write_all(&[REQUEST, REQUEST].concat()).expect("open");
     answer(&mut stream);
     answer(&mut stream);
-    begin_roll(&cluster);
+    begin_stop(&cluster);
     // More than the worker reads at once, so that something is unread when it closes.
     stream.write_all(&REQUEST.repeat(3_000)).expect("still open");
     assert!(answer(&mut stream).contains("connection: close"));
     // What came after it is not answered, and the close is no reset, which would eat the answer.
     assert_eq!(stream.read(&mut [0]).expect("an orderly close, no reset"), 0);
     drop(stream);
-    roll_ends_well(&cluster);
 }
 
 #[test]
 fn a_worker_that_does_not_empty_is_killed_and_the_roll_goes_on() {
     let cluster = cluster(2, "[roll]\nlinger_seconds = 60\ndrain_seconds = 1\n");
-    let _never_used = connect(&cluster);
+    let mut unfinished = connect(&cluster);
+    unfinished
+        .write_all(
+            b"POST /oauth/token HTTP/1.1\r\nHost: social.example\r\nContent-Length: 30\r\n\
+              Content-Type: application/x-www-form-urlencoded\r\n\r\ngrant_type=",
+        )
+        .expect("open");
     let rolled = cluster.roll(None);
     assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
 }

@@ -1,7 +1,9 @@
 //! `pumpd` through its front doors: the real program, its sockets, its signals.
 
+mod client;
 mod control;
 mod drain;
+mod hand_over;
 mod orphan;
 mod proxy;
 mod roll;
