@@ -36,8 +36,8 @@ use channel::{Channel, Heard};
 use connection::Serving;
 use drain::{Drain, Stage};
 
-/// Threads for calls that block: the database and password hashing. The store bounds what they do.
-const BLOCKING_THREADS: usize = 12;
+/// Threads for calls that block: as many as the site makes at a time, and one to close the database.
+const BLOCKING_THREADS: usize = pump_http::BLOCKING_CALLS + 1;
 
 /// How often a draining worker says what is still open, at most.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
