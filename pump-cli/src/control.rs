@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pump_control::constants::MAX_CONTROL_LINE;
+use pump_control::constants::MAX_CONTROL_BACKLOG;
 use pump_control::control::{Ask, ErrorCode, Reply, Request, Status};
 use pump_control::{Line, Lines, encode};
 
@@ -68,7 +68,7 @@ impl Conversation {
         })?;
         let asked = (&stream).write_all(&encode(&Request::from(ask)));
         asked.map_err(|error| broken(&error))?;
-        Ok(Self { stream, lines: Lines::new(MAX_CONTROL_LINE), waiting: Default::default() })
+        Ok(Self { stream, lines: Lines::new(MAX_CONTROL_BACKLOG), waiting: Default::default() })
     }
 
     /// The next reply, within `limit`; `None` waits for as long as it takes.

@@ -26,10 +26,12 @@ pub const MAX_CHANNEL_LINE: usize = 256 * 1024;
 /// Largest configuration file, in bytes: it has to fit, JSON-escaped, into one channel line.
 pub const MAX_CONFIG: usize = 64 * 1024;
 
-/// Connections that the control socket serves at one time. One more is told so and closed.
+/// Connections that the control socket serves at one time. One more takes the place of whoever has asked
+/// nothing for the longest time; if all wait for an answer, it is told so and closed.
 pub const MAX_CONTROL_CLIENTS: usize = 16;
 
-/// Bytes waiting for a control client that does not read. Beyond it the client is closed.
+/// Bytes waiting for a control client that does not read, and so the longest reply. Beyond it the client is
+/// closed.
 pub const MAX_CONTROL_BACKLOG: usize = 256 * 1024;
 
 /// Lines of a child's last output that are kept to explain its death.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use pump_control::constants::MAX_CONTROL_LINE;
+use pump_control::constants::MAX_CONTROL_BACKLOG;
 use pump_control::control::{Ask, Outcome, Reply, Request, Restart, Status};
 use pump_control::encode;
 
@@ -99,7 +99,7 @@ impl Control {
 
 fn read(replies: &mut BufReader<UnixStream>) -> Result<Reply> {
     let mut line = Vec::new();
-    let limit = MAX_CONTROL_LINE as u64;
+    let limit = MAX_CONTROL_BACKLOG as u64;
     replies.by_ref().take(limit).read_until(b'\n', &mut line).context("waiting for a reply")?;
     ensure!(line.ends_with(b"\n"), "the control socket was closed before a whole reply");
     let text = || format!("no reply: {}", String::from_utf8_lossy(&line).trim());

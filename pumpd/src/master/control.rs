@@ -114,14 +114,23 @@ impl Control {
                 ending: false,
                 waits: false,
             };
-            if self.clients.len() >= MAX_CONTROL_CLIENTS {
-                let message = format!("{MAX_CONTROL_CLIENTS} clients are being served already");
-                client.say(&Reply::Error { code: ErrorCode::Busy, message });
+            if self.clients.len() >= MAX_CONTROL_CLIENTS && !self.make_room() {
+                client.say(&busy("are waiting for an answer already"));
                 continue;
             }
             self.clients.insert(ClientId(self.next), client);
             self.next += 1;
         }
+    }
+
+    /// Sends away whoever has been here the longest without waiting for anything. False when all wait.
+    fn make_room(&mut self) -> bool {
+        let idle = self.clients.iter().find(|(_, client)| !client.waits && client.out.is_empty());
+        let Some(id) = idle.map(|(id, _)| *id) else { return false };
+        if let Some(mut client) = self.clients.remove(&id) {
+            client.say(&busy("are here, and this one asks nothing"));
+        }
+        true
     }
 
     /// Reads what a client has written and returns its requests. What is no request is answered.
@@ -216,6 +225,11 @@ impl Client {
             }
         }
     }
+}
+
+fn busy(why: &str) -> Reply {
+    let message = format!("{MAX_CONTROL_CLIENTS} clients {why}");
+    Reply::Error { code: ErrorCode::Busy, message }
 }
 
 /// Whether the peer may change anything: root and our own user. Who may connect at all is said by the
