@@ -11,13 +11,13 @@ use std::task::Poll;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 
-use crate::Body;
 use crate::app::App;
 use crate::negotiate::is_browser;
 use crate::people;
 use crate::problem::Problem;
+use crate::{Body, Peer};
 
 /// Nothing but our own sheet, images and forms; nobody frames us. No script at all.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
@@ -33,13 +33,26 @@ static HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
 ];
 
+/// Whether a request that came over a connection names its host as RFC 9112, section 3.2 asks: two
+/// programs that read it must not take it for requests to two hosts. HTTP/1.0 knows no such header.
+fn is_addressed(request: &Request) -> bool {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let needed = usize::from(request.version() >= Version::HTTP_11);
+    request.extensions().get::<Peer>().is_none() || (needed..=1).contains(&hosts)
+}
+
 pub(crate) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
     let browser = is_browser(request.headers());
     let personal = request.headers().contains_key(header::COOKIE)
         || request.headers().contains_key(header::AUTHORIZATION);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = caught(next.run(request)).await;
+    let mut response = if is_addressed(&request) {
+        caught(next.run(request)).await
+    } else {
+        Problem::new(StatusCode::BAD_REQUEST, "a request names its host, and only one")
+            .into_response()
+    };
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         problem.log(&method, route.as_ref().map_or("an unknown path", MatchedPath::as_str));
         give_body(&mut response, &problem, &app, browser);

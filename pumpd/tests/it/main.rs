@@ -4,6 +4,7 @@ mod client;
 mod control;
 mod drain;
 mod hand_over;
+mod limits;
 mod orphan;
 mod proxy;
 mod roll;

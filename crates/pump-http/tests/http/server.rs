@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use pump_http::{Peer, Service, Site};
 use pump_model::{DisplayName, Password, Timestamp};
 use pump_store::{Account, NewAccount, Store};
@@ -77,7 +77,9 @@ impl Server {
         Browser { server: self, cookies: BTreeMap::new() }
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
+        let host = HeaderValue::from_static("social.example");
+        request.headers_mut().entry(header::HOST).or_insert(host);
         let answer = self.service.clone().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
         let body = axum::body::to_bytes(body, 1 << 24).await.unwrap();
