@@ -38,7 +38,10 @@ fetch() {
     case "$source" in
     http://* | https://*)
         if have curl; then
-            curl --fail --silent --show-error --location --output "$2" "$source/$1"
+            # A redirect from https:// to http:// would lead to whoever is on the way.
+            case "$source" in https://*) led='=https' ;; *) led='=http,https' ;; esac
+            curl --fail --silent --show-error --location --proto-redir "$led" --output "$2" \
+                "$source/$1"
         elif have wget; then
             wget -q -O "$2" "$source/$1"
         else

@@ -151,6 +151,28 @@ fn an_unencrypted_address_elsewhere_and_a_missing_one_are_refused() {
 }
 
 #[test]
+fn an_encrypted_source_does_not_lead_to_an_unencrypted_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (curl, words) = (folder.path().join("curl"), folder.path().join("words"));
+    let stand_in = format!("#!/bin/sh\nprintf '%s ' \"$@\" >'{}'\nexit 1\n", words.display());
+    fs::write(&curl, stand_in).expect("it is ours");
+    fs::set_permissions(&curl, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    for shell in shells() {
+        let output = Command::new(shell[0])
+            .args(&shell[1..])
+            .args([SCRIPT, "https://releases.example"])
+            .args(WORDS)
+            .env("PATH", &path)
+            .output()
+            .expect("a shell can be run");
+        assert_eq!(output.status.code(), Some(75), "{output:?}");
+        let words = fs::read_to_string(&words).expect("the stand-in was run");
+        assert!(words.contains("--proto-redir =https "), "{words}");
+    }
+}
+
+#[test]
 fn whoever_is_not_root_is_given_the_exact_command() {
     let source = source();
     let open = PermissionsExt::from_mode(0o755);
