@@ -102,7 +102,7 @@ impl Report {
     pub(crate) fn value(&self, value: &impl serde::Serialize) {
         if self.json {
             let text = serde_json::to_string(value).expect("our own values have a JSON form");
-            line(std::io::stdout(), &text);
+            json_line(&text);
         }
     }
 
@@ -125,7 +125,7 @@ pub(crate) fn finish(outcome: Ended, host: &Host) -> ExitStatus {
         if !failure.output.is_empty() {
             value["output"] = failure.output.into();
         }
-        line(std::io::stdout(), &value);
+        json_line(&value.to_string());
     } else {
         let mut err = std::io::stderr();
         line(&mut err, &format_args!("error: {}", failure.error));
@@ -147,5 +147,68 @@ pub(crate) fn raw(bytes: &[u8]) {
 
 fn line(mut to: impl Write, text: &dyn Display) {
     // As above; the exit status still tells how the command went.
-    let _ = writeln!(to, "{text}");
+    let _ = writeln!(to, "{}", printable(&text.to_string()));
+}
+
+fn json_line(text: &str) {
+    // As above.
+    let _ = writeln!(std::io::stdout(), "{}", printable_json(text));
+}
+
+/// Text from a daemon, a candidate or a source, fit for root's terminal: what would steer the terminal
+/// is shown instead. A second line is set in, so that it cannot pass for one of ours.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.trim_end_matches('\n').chars() {
+        match c {
+            '\n' => shown.push_str("\n  "),
+            c if steers(c) => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// The same for JSON, which escapes only the first 32 of them. Outside of strings it has none.
+fn printable_json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Whether a character does something else than to be seen: the controls of ISO 6429, and those that
+/// change the order in which others are shown (Unicode, annex 9) or break a line.
+fn steers(c: char) -> bool {
+    let reorders = ['\u{61c}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}'].contains(&c)
+        || ('\u{202a}'..='\u{202e}').contains(&c)
+        || ('\u{2066}'..='\u{2069}').contains(&c);
+    c.is_control() || reorders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_steers_a_terminal() {
+        for (text, want) in [
+            ("pump serves Zoë’s 例え 🐘", "pump serves Zoë’s 例え 🐘"),
+            ("a\u{1b}]0;title\u{7}b\rc\td", r"a\u{1b}]0;title\u{7}b\rc\td"),
+            ("\u{9b}31m\u{7f}", r"\u{9b}31m\u{7f}"),
+            ("\u{202e}gnp.exe", r"\u{202e}gnp.exe"),
+            ("one\nhint: two\n", "one\n  hint: two"),
+        ] {
+            assert_eq!(printable(text), want);
+        }
+        let value = serde_json::json!({ "text": "\u{1b}[0m \u{9b}0m \u{202e} ë\n" });
+        let shown = printable_json(&value.to_string());
+        assert!(!shown.contains(steers), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON"), value);
+    }
 }
