@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use anyhow::Context as _;
 use nix::unistd::User;
@@ -14,6 +14,7 @@ use pump_control::constants::KEPT_OUTPUT_LINES;
 use pump_control::{Checked, Created, ExitStatus, Layout, USER};
 
 use crate::report::Failure;
+use crate::tool;
 
 /// One build of pumpd.
 #[derive(Clone, Debug)]
@@ -106,10 +107,8 @@ impl Daemon {
         config: &Path,
         input: Option<&str>,
     ) -> Result<Output, Failure> {
-        let mut command = Command::new(&self.program);
+        let mut command = tool::command(&self.program);
         command.args(words).arg("--config").arg(config);
-        // The working folder may be one that the service's user cannot enter.
-        command.current_dir("/").env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         if identity == Identity::Service {
             let user = User::from_name(USER)
                 .context("could not look up the service's user")?

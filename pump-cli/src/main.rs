@@ -25,6 +25,7 @@ mod service;
 mod source;
 mod switch;
 mod systemd;
+mod tool;
 mod transaction;
 mod trust;
 mod units;

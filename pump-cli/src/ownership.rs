@@ -10,6 +10,7 @@ use pump_control::ExitStatus;
 
 use crate::context::Context;
 use crate::report::Failure;
+use crate::tool;
 
 /// Where packages put the program.
 const PACKAGED: [&str; 2] = ["/usr/lib/pump/pumpd", "/usr/bin/pump"];
@@ -61,7 +62,7 @@ pub(crate) fn owner_of(file: &Path) -> Option<Owner> {
     if !file.exists() {
         return None;
     }
-    let dpkg = first_line(Command::new("dpkg-query").arg("-S").arg(file)).and_then(|line| {
+    let dpkg = first_line(tool::command("dpkg-query").arg("-S").arg(file)).and_then(|line| {
         // `package, other:amd64: /path`
         let packages = line.rsplit_once(": ")?.0;
         Some(packages.split([',', ':']).next()?.trim().to_owned())
@@ -69,13 +70,13 @@ pub(crate) fn owner_of(file: &Path) -> Option<Owner> {
     if let Some(package) = dpkg {
         return Some(Owner { manager: "dpkg", package, file: file.to_owned() });
     }
-    let rpm = first_line(Command::new("rpm").args(["-qf", "--qf", "%{NAME}\\n"]).arg(file));
+    let rpm = first_line(tool::command("rpm").args(["-qf", "--qf", "%{NAME}\\n"]).arg(file));
     rpm.map(|package| Owner { manager: "rpm", package, file: file.to_owned() })
 }
 
 /// The first line that a program prints, when it succeeds.
 fn first_line(command: &mut Command) -> Option<String> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).env("LC_ALL", "C").output();
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
     let output = output.ok().filter(|output| output.status.success())?;
     String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
 }

@@ -1,13 +1,14 @@
 //! `systemctl` and its kin.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::Context as _;
 use pump_control::ExitStatus;
 use pump_control::constants::KEPT_OUTPUT_LINES;
 
 use crate::report::Failure;
+use crate::tool;
 
 /// Runs `systemctl` with these words.
 ///
@@ -51,7 +52,7 @@ pub(crate) fn failed_start(error: &anyhow::Error) -> Failure {
         Some(exit) => exit,
     };
     let count = KEPT_OUTPUT_LINES.to_string();
-    let journal = Command::new("journalctl")
+    let journal = tool::command("journalctl")
         .args(["--unit=pumpd.service", "--output=cat", "--no-pager", "--quiet", "--lines", &count])
         .stdin(Stdio::null())
         .output();
@@ -66,7 +67,7 @@ pub(crate) fn failed_start(error: &anyhow::Error) -> Failure {
 
 /// One property of a unit.
 fn property(unit: &str, name: &str) -> Option<String> {
-    let output = Command::new("systemctl")
+    let output = tool::command("systemctl")
         .args(["show", "--property", name, "--value", unit])
         .stdin(Stdio::null())
         .output()
@@ -75,7 +76,7 @@ fn property(unit: &str, name: &str) -> Option<String> {
 }
 
 fn run(program: &str, words: &[&str], input: &str) -> anyhow::Result<()> {
-    let mut child = Command::new(program)
+    let mut child = tool::command(program)
         .args(words)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
