@@ -5,9 +5,8 @@
 //! published whole: a temporary file beside the target, fsync, rename, fsync of the folder.
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{PermissionsExt, fchown};
+use std::path::Path;
 
 use anyhow::Context as _;
 use nix::unistd::{Group, User};
@@ -54,8 +53,8 @@ impl Transaction {
         if let Some(above) = path.parent() {
             self.plain_folders(above)?;
         }
-        self.make_folder(path, entry.kind == Kind::Tree)?;
-        settle(path, entry, layout)?;
+        let folder = self.make_folder(path, entry.kind == Kind::Tree)?;
+        settle(&folder, path, entry, layout)?;
         Ok(true)
     }
 
@@ -68,18 +67,15 @@ impl Transaction {
         Ok(())
     }
 
-    fn make_folder(&mut self, path: &Path, tree: bool) -> anyhow::Result<()> {
-        fs::create_dir(path)
+    fn make_folder(&mut self, path: &Path, tree: bool) -> anyhow::Result<File> {
+        let folder = atomic_file::new_folder(path, 0o755)
             .with_context(|| format!("could not make the folder `{}`", path.display()))?;
         let gone = path.to_owned();
         self.note(format!("made the folder `{}`", path.display()), move || {
             let removed = if tree { fs::remove_dir_all(&gone) } else { fs::remove_dir(&gone) };
             removed.with_context(|| format!("could not remove the folder `{}`", gone.display()))
         });
-        // The umask of whoever types the command decides nothing.
-        fs::set_permissions(path, Permissions::from_mode(0o755))
-            .with_context(|| format!("could not set the mode of `{}`", path.display()))?;
-        Ok(sync_folder_of(path)?)
+        Ok(folder)
     }
 
     /// Writes a file unless it has this content. True when it was written.
@@ -101,10 +97,10 @@ impl Transaction {
         if let Some(above) = path.parent() {
             self.plain_folders(above)?;
         }
-        publish(&path, content.as_bytes(), |new| settle(new, entry, layout))?;
+        publish(&path, content.as_bytes(), entry, layout)?;
         let layout = layout.clone();
         self.note(format!("wrote `{}`", path.display()), move || match before {
-            Some(before) => publish(&path, &before, |new| settle(new, entry, &layout)),
+            Some(before) => publish(&path, &before, entry, &layout),
             None => remove(&path),
         });
         Ok(true)
@@ -144,58 +140,31 @@ impl Transaction {
     }
 }
 
-/// Mode and owner of an entry. In a private place the owner stays who it is.
-fn settle(path: &Path, entry: Entry, layout: &Layout) -> anyhow::Result<()> {
+/// Mode and owner of an entry, given to what is open: nothing that comes to bear its name meanwhile
+/// has them. In a private place the owner stays who it is.
+fn settle(open: &File, path: &Path, entry: Entry, layout: &Layout) -> anyhow::Result<()> {
     if !layout.is_private()
         && let Some((user, group)) = entry.owner
     {
         let uid = User::from_name(user)?.with_context(|| format!("there is no user `{user}`"))?.uid;
         let gid =
             Group::from_name(group)?.with_context(|| format!("there is no group `{group}`"))?.gid;
-        chown(path, Some(uid.as_raw()), Some(gid.as_raw()))
+        fchown(open, Some(uid.as_raw()), Some(gid.as_raw()))
             .with_context(|| format!("could not give `{}` to {user}:{group}", path.display()))?;
     }
     // After the owner: chown may clear bits.
     let mode = entry.mode.unwrap_or(0o644);
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    open.set_permissions(Permissions::from_mode(mode))
         .with_context(|| format!("could not set the mode of `{}`", path.display()))
 }
 
-/// Replaces a file as a whole. `finish` sets its mode and owner before anybody can see it.
-fn publish(
-    path: &Path,
-    content: &[u8],
-    finish: impl FnOnce(&Path) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let new = beside(path);
-    let written = (|| {
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&new)
-            .with_context(|| format!("could not create `{}`", new.display()))?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(content).with_context(|| format!("could not write `{}`", new.display()))?;
-        finish(&new)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-            .with_context(|| format!("could not replace `{}`", path.display()))?;
-        Ok(sync_folder_of(path)?)
-    })();
-    if written.is_err() {
-        // It may not have come to exist; the error that matters is the first one.
-        let _ = fs::remove_file(&new);
-    }
-    written
+/// Replaces a file as a whole; its mode and owner are as they should be before anybody can see it.
+fn publish(path: &Path, content: &[u8], entry: Entry, layout: &Layout) -> anyhow::Result<()> {
+    atomic_file::publish_as(path, content, |new| settle(new, path, entry, layout))
+        .with_context(|| format!("could not write `{}`", path.display()))
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     fs::remove_file(path).with_context(|| format!("could not remove `{}`", path.display()))?;
     Ok(sync_folder_of(path)?)
-}
-
-/// A name in the same folder that nothing else uses: the process id tells two runs apart.
-fn beside(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}", std::process::id()))
 }
