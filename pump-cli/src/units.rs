@@ -45,13 +45,16 @@ pub(crate) fn units(checked: &Checked) -> Vec<Unit> {
     let listen: Vec<String> = checked
         .listen
         .iter()
-        .map(|address| format!("ListenStream={}", address.strip_prefix("unix:").unwrap_or(address)))
+        .map(|address| {
+            let address = address.strip_prefix("unix:").unwrap_or(address);
+            format!("ListenStream={}", plain(address))
+        })
         .collect();
     let socket = SOCKET.replace("@LISTEN@", &listen.join("\n"));
     let writable = if checked.data_dir == Layout::system().data() {
         "# The data folder is the StateDirectory.".to_owned()
     } else {
-        format!("ReadWritePaths={}", checked.data_dir.display())
+        format!("ReadWritePaths={}", plain(&checked.data_dir.to_string_lossy()))
     };
     let stop = Duration::from_secs(checked.drain_seconds).saturating_add(BEYOND_DRAIN);
     let service = SERVICE
@@ -66,6 +69,11 @@ pub(crate) fn units(checked: &Checked) -> Vec<Unit> {
     ]
     .map(|(path, text)| Unit { path, text: format!("{HASH}{}\n{text}", hash(&text)) })
     .into()
+}
+
+/// A value as a unit has it: `%` begins a specifier there (systemd.unit(5)).
+fn plain(value: &str) -> String {
+    value.replace('%', "%%")
 }
 
 /// Whether the text of a unit on disk is as some `pump` made it.
@@ -85,7 +93,11 @@ mod tests {
     use super::*;
 
     fn made() -> Vec<Unit> {
-        units(&Checked {
+        units(&checked())
+    }
+
+    fn checked() -> Checked {
+        Checked {
             domain: "social.example".into(),
             public_url: "https://social.example".into(),
             site_name: "Example".into(),
@@ -96,7 +108,7 @@ mod tests {
             ready_seconds: 20,
             drain_seconds: 40,
             watch_seconds: 2,
-        })
+        }
     }
 
     #[test]
@@ -116,6 +128,20 @@ mod tests {
             "ListenStream=/run/pump/http.sock",
             "ReadWritePaths=/srv/pump",
             "TimeoutStopSec=100",
+        ] {
+            assert!(all.lines().any(|found| found == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_in_a_path_is_itself() {
+        let listen = vec!["unix:/srv/100%n/http.sock".into(), "[fe80::1%eth0]:80".into()];
+        let made = units(&Checked { listen, data_dir: "/srv/100%h".into(), ..checked() });
+        let all: String = made.into_iter().map(|unit| unit.text).collect();
+        for line in [
+            "ListenStream=/srv/100%%n/http.sock",
+            "ListenStream=[fe80::1%%eth0]:80",
+            "ReadWritePaths=/srv/100%%h",
         ] {
             assert!(all.lines().any(|found| found == line), "{line}");
         }

@@ -158,8 +158,10 @@ fn listen(args: &InstallArgs, asks: bool) -> Result<Vec<Address>, Failure> {
     texts
         .iter()
         .map(|text| {
-            text.parse::<Address>()
-                .map_err(|error| Failure::new(ExitStatus::Usage, error.to_string()))
+            text.parse::<Address>().map_err(|error| {
+                Failure::new(ExitStatus::Usage, error.to_string())
+                    .hint("give one such as `--listen 127.0.0.1:8000`")
+            })
         })
         .collect()
 }
@@ -170,12 +172,17 @@ fn data_dir(args: &InstallArgs, context: &Context<'_>, asks: bool) -> Result<Pat
         Some(dir) => dir.clone(),
         None => text(asks, "Folder for the data", &usual.to_string_lossy(), anything)?.into(),
     };
-    if dir.is_absolute() && !dir.to_string_lossy().contains(char::is_whitespace) {
+    // In a list of paths of a unit a space parts, a quote joins and a backslash escapes.
+    let special = |c: char| c.is_whitespace() || c.is_control() || "\"'\\".contains(c);
+    if dir.is_absolute() && !dir.to_string_lossy().contains(special) {
         return Ok(dir);
     }
     Err(Failure::new(
         ExitStatus::Usage,
-        format!("the data folder `{}` is not an absolute path without spaces", dir.display()),
+        format!(
+            "the data folder `{}` is not an absolute path without spaces, quotes and backslashes",
+            dir.display()
+        ),
     )
     .hint(format!("give one such as `--data-dir {}`", usual.display())))
 }
