@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use pump_control::{ExitStatus, Layout};
 
 use crate::host::Host;
+use crate::others;
 use crate::report::{Failure, Report};
 
 /// One run of `pump`.
@@ -20,13 +22,16 @@ pub(crate) struct Context<'a> {
 
 impl Context<'_> {
     /// Refuses with the command to type when this run may not change the machine. A private place
-    /// needs no root.
+    /// needs no root, and takes root only where nobody else can write: root would run what they put
+    /// there, and write where their links lead.
     ///
     /// # Errors
-    /// Exit 77.
+    /// Exit 77, and exit 50 for root in somebody else's place.
     pub(crate) fn need_root(&self, to: &str) -> Result<(), Failure> {
-        if self.layout.is_private() || self.host.is_root() {
-            return Ok(());
+        match (self.layout.is_private(), self.host.is_root()) {
+            (true, true) => return self.refuse_foreign_place(to),
+            (true, false) | (false, true) => return Ok(()),
+            (false, false) => {}
         }
         Err(Failure::new(
             ExitStatus::NeedsRoot,
@@ -36,6 +41,23 @@ impl Context<'_> {
             ),
         )
         .hint(format!("run `{}`", self.host.with_sudo())))
+    }
+
+    fn refuse_foreign_place(&self, to: &str) -> Result<(), Failure> {
+        let root = self.layout.root();
+        let found = others::open_to_others(root)
+            .with_context(|| format!("could not look at the way to `{}`", root.display()))?;
+        let Some(open) = found else { return Ok(()) };
+        Err(Failure::new(
+            ExitStatus::Preflight,
+            format!(
+                "{to} as root in `{}` would run and write what somebody else decides: {open}",
+                root.display()
+            ),
+        )
+        .hint(
+            "run it as the user whose place it is, or give root a folder that only root can write",
+        ))
     }
 
     /// Refuses where systemd is not the running init, since our units would start nothing. A private

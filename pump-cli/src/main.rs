@@ -18,6 +18,7 @@ mod inspect;
 mod journal;
 mod lock;
 mod manifest;
+mod others;
 mod ownership;
 mod releases;
 mod report;

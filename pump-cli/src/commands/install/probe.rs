@@ -13,6 +13,7 @@ use super::steps;
 use crate::address::Address;
 use crate::context::Context;
 use crate::daemon::Daemon;
+use crate::others;
 use crate::report::Failure;
 
 /// Folders that the service's sandbox hides, so data there would be out of its reach.
@@ -60,6 +61,7 @@ pub(super) fn check(
     context: &Context<'_>,
 ) -> Result<Checked, Failure> {
     data_folder(&answers.data_dir, context)?;
+    refuse_open_way(&answers.data_dir, context)?;
     socket_paths(answers, context)?;
     if !context.layout.is_private()
         && let Some(address) = answers
@@ -123,6 +125,29 @@ fn data_folder(dir: &Path, context: &Context<'_>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Refuses a data folder below one that somebody else can write, the service's user included: they could
+/// put a link in its place, and root would give away what it leads to.
+///
+/// # Errors
+/// Exit 50.
+pub(super) fn refuse_open_way(dir: &Path, context: &Context<'_>) -> Result<(), Failure> {
+    let (false, Some(above)) = (context.layout.is_private(), dir.parent()) else { return Ok(()) };
+    let found = others::open_to_others(above)
+        .with_context(|| format!("could not look at the way to `{}`", dir.display()))?;
+    let Some(open) = found else { return Ok(()) };
+    Err(Failure::new(
+        ExitStatus::Preflight,
+        format!(
+            "data cannot go to `{}`: {open}, so that another than root decides what is there",
+            dir.display()
+        ),
+    )
+    .hint(format!(
+        "run `chown root:root {0}` and `chmod go-w {0}`, or choose another data folder",
+        crate::host::quoted(&open.path.to_string_lossy())
+    )))
 }
 
 fn socket_paths(answers: &Answers, context: &Context<'_>) -> Result<(), Failure> {
