@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use pump_control::{ExitStatus, Layout};
 
 use crate::host::Host;
-use crate::others;
 use crate::report::{Failure, Report};
+use crate::{others, service};
 
 /// One run of `pump`.
 #[derive(Clone, Debug)]
@@ -58,6 +58,28 @@ impl Context<'_> {
         .hint(
             "run it as the user whose place it is, or give root a folder that only root can write",
         ))
+    }
+
+    /// Refuses where there is no release, or none that is configured.
+    ///
+    /// # Errors
+    /// Exit 50.
+    pub(crate) fn need_installed(&self) -> Result<(), Failure> {
+        for path in [Layout::pumpd_in(&self.layout.current()), self.layout.config()] {
+            if !path.exists() {
+                return Err(self.not_installed(&path));
+            }
+        }
+        Ok(())
+    }
+
+    /// The refusal where this file of an installation is missing.
+    pub(crate) fn not_installed(&self, missing: &Path) -> Failure {
+        Failure::new(
+            ExitStatus::Preflight,
+            format!("pump is not installed here: there is no `{}`", missing.display()),
+        )
+        .hint(format!("run `{} install`", service::command(self)))
     }
 
     /// Refuses where systemd is not the running init, since our units would start nothing. A private

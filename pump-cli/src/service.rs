@@ -125,11 +125,7 @@ fn start_detached(context: &Context<'_>) -> Result<Status, Failure> {
     }
     let program = Layout::pumpd_in(&layout.current());
     if !program.exists() {
-        return Err(Failure::new(
-            ExitStatus::Preflight,
-            format!("pump is not installed here: there is no `{}`", program.display()),
-        )
-        .hint(format!("run `{} install`", command(context))));
+        return Err(context.not_installed(&program));
     }
     // A wrong configuration is told here, by its own sentence, instead of through a log.
     Daemon::at(program.clone()).check(&layout.config())?;

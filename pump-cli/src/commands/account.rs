@@ -38,6 +38,7 @@ struct CreateArgs {
 pub(crate) fn run(args: AccountArgs, context: &Context<'_>) -> Ended {
     let What::Create(args) = args.what;
     context.need_root("creating an account")?;
+    context.need_installed()?;
     let password = if args.password_stdin { Some(read(std::io::stdin())?) } else { None };
     let made = Daemon::current(&context.layout).create_account(
         Identity::of_data(&context.layout),

@@ -1,6 +1,6 @@
 //! `pump history`: what was installed, upgraded and rolled back, by whom, and how it ended.
 
-use pump_control::ExitStatus;
+use pump_control::{ExitStatus, Layout};
 
 use crate::context::Context;
 use crate::journal::{Action, Journal};
@@ -18,6 +18,10 @@ pub(crate) fn run(args: HistoryArgs, context: &Context<'_>) -> Ended {
     context.need_root("reading the history")?;
     let entries = Journal::of(&context.layout).last(args.count)?;
     if entries.is_empty() {
+        let program = Layout::pumpd_in(&context.layout.current());
+        if !program.exists() {
+            return Err(context.not_installed(&program));
+        }
         context.report.say("nothing has happened yet");
     }
     for entry in entries {

@@ -5,7 +5,7 @@ use pump_control::ExitStatus;
 use crate::address::{self, Address};
 use crate::context::Context;
 use crate::daemon::Daemon;
-use crate::report::{Ended, Failure};
+use crate::report::Ended;
 use crate::{control, service, systemd, units};
 
 /// `pump start` has no flags of its own.
@@ -15,16 +15,7 @@ pub(crate) struct StartArgs {}
 pub(crate) fn run(_args: StartArgs, context: &Context<'_>) -> Ended {
     context.need_root("starting the server")?;
     context.need_systemd()?;
-    if !context.layout.config().exists() {
-        return Err(Failure::new(
-            ExitStatus::Preflight,
-            format!(
-                "pump is not installed here: there is no `{}`",
-                context.layout.config().display()
-            ),
-        )
-        .hint(format!("run `{} install`", service::command(context))));
-    }
+    context.need_installed()?;
     if let Ok(status) = control::status(&context.layout.control_socket()) {
         context.report.value(&status);
         context.report.say(format_args!("pumpd runs already: {}", status.sentence));
