@@ -3,7 +3,6 @@
 //! Used by `pump upgrade` and `pump rollback`. The links change only when the other release is proven
 //! to serve, except where connections wait: there the service is started from the links.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,10 +14,12 @@ use crate::bundle;
 use crate::context::Context;
 use crate::control::{self, ControlError, Conversation};
 use crate::inspect;
+use crate::lock::Lock;
 use crate::releases::{Installed, Releases};
 use crate::report::Failure;
 use crate::service;
 use crate::systemd::systemctl;
+use crate::tool;
 
 /// Where a release keeps the units it was made with.
 const UNITS: &str = "systemd/";
@@ -217,6 +218,7 @@ pub(crate) fn agree(
 /// The outcome of a failed roll (60, 61, 62 and others); the links are as they were then.
 pub(crate) fn go(
     context: &Context<'_>,
+    lock: &Lock,
     releases: &Releases,
     step: &Step,
     from: &Installed,
@@ -244,7 +246,7 @@ pub(crate) fn go(
             roll(context, to)?;
             links()?;
             // It serves: what a changed unit hardens takes effect at the next restart.
-            if let Err(failure) = renew_units(context, from, to) {
+            if let Err(failure) = renew_units(context, lock, from, to) {
                 context.report.warn(format_args!("the units stay as they were: {failure}"));
             }
             Ok(format!("{} serves", to.name))
@@ -252,9 +254,9 @@ pub(crate) fn go(
         Step::Restart(_) => {
             links()?;
             context.report.say(format_args!("restarting the server on {}", to.name));
-            match renew_units(context, from, to).and_then(|()| restart(context, to)) {
+            match renew_units(context, lock, from, to).and_then(|()| restart(context, to)) {
                 Ok(()) => Ok(format!("{} serves, after a restart", to.name)),
-                Err(failure) => Err(go_back(context, releases, from, to, failure)),
+                Err(failure) => Err(go_back(context, lock, releases, from, to, failure)),
             }
         }
     }
@@ -325,17 +327,20 @@ fn serves(status: &Status, to: &Installed) -> bool {
 }
 
 /// Has a release's own `pump` write the units that the release was made with, when they differ: this
-/// one knows only its own. What an administrator edited stays.
-fn renew_units(context: &Context<'_>, from: &Installed, to: &Installed) -> Result<(), Failure> {
+/// one knows only its own. What an administrator edited stays. It works under the lock of this run.
+fn renew_units(
+    context: &Context<'_>,
+    lock: &Lock,
+    from: &Installed,
+    to: &Installed,
+) -> Result<(), Failure> {
     if context.layout.is_private() || units_of(from)? == units_of(to)? {
         return Ok(());
     }
     let pump = to.path.join("bin/pump");
-    let output = Command::new(&pump)
+    let output = tool::command(&pump)
         .args(["install", "--quiet"])
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .stdin(Stdio::null())
+        .stdin(lock.handed_down().context("could not hand the lock down")?)
         .output()
         .with_context(|| format!("could not run `{}`", pump.display()))?;
     if output.status.success() {
@@ -377,6 +382,7 @@ fn restart(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
 /// After a failed restart: the links and the service as they were.
 fn go_back(
     context: &Context<'_>,
+    lock: &Lock,
     releases: &Releases,
     from: &Installed,
     to: &Installed,
@@ -384,7 +390,7 @@ fn go_back(
 ) -> Failure {
     let back = || -> Result<String, Failure> {
         releases.exchange()?;
-        renew_units(context, to, from)?;
+        renew_units(context, lock, to, from)?;
         if !context.layout.is_private() {
             // A start limit that the failed build has used up must not stop the old one.
             systemctl(&["reset-failed", "pumpd.service"])?;

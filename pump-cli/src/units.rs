@@ -28,6 +28,9 @@ pub(crate) const SERVING: [&str; 2] = ["pumpd.socket", "pumpd.service"];
 /// The unit that looks for upgrades.
 pub(crate) const TIMER: &str = "pump-upgrade.timer";
 
+/// What it starts.
+pub(crate) const UPGRADE: &str = "pump-upgrade.service";
+
 /// When the timer last ran, kept by systemd for `Persistent=`.
 pub(crate) const TIMER_STAMP: &str = "/var/lib/systemd/timers/stamp-pump-upgrade.timer";
 

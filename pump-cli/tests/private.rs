@@ -5,7 +5,7 @@
 #[path = "private/release.rs"]
 mod release;
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -204,6 +204,7 @@ fn an_answer_that_cannot_be_is_refused_before_anything_is_touched() {
         let output = place.pump(&all);
         assert_exit(&output, 2);
         assert!(stderr(&output).contains(words[1]), "{output:?}");
+        assert!(stderr(&output).contains("hint: "), "{output:?}");
     }
     assert_eq!(place.listing(), []);
 }
@@ -331,6 +332,142 @@ fn one_worker_is_restarted_only_when_that_is_said() {
     assert_eq!(value["exit"], 32, "{value}");
     assert_exit(&place.pump(&["restart", "--wait", "--one-worker"]), 0);
     assert_exit(&place.pump(&["stop"]), 0);
+}
+
+#[test]
+fn where_nothing_is_installed_every_command_says_so_and_names_the_next() {
+    let place = Place::new();
+    for words in [
+        &["account", "create", "alice"][..],
+        &["start"],
+        &["upgrade", "--check"],
+        &["rollback"],
+        &["history"],
+    ] {
+        let output = place.pump(words);
+        assert_exit(&output, 50);
+        assert!(stderr(&output).contains("not installed"), "{output:?}");
+        assert!(stderr(&output).contains(" install`"), "{output:?}");
+    }
+    assert_eq!(place.listing(), []);
+}
+
+#[test]
+fn an_install_or_uninstall_beside_another_run_is_refused_and_leaves_no_trace() {
+    let place = Place::new();
+    let records = place.root().join("var/lib/pump-upgrade");
+    fs::create_dir_all(&records).expect("it is ours");
+    let other = locked(&records);
+    let before = place.listing();
+    let refused = place.install(&[]);
+    assert_exit(&refused, 70);
+    assert!(stderr(&refused).contains(&std::process::id().to_string()), "{refused:?}");
+    assert_eq!(place.listing(), before);
+    drop(other);
+    assert_exit(&place.install(&[]), 0);
+
+    let other = locked(&records);
+    let before = place.listing();
+    assert_exit(&place.pump(&["install"]), 70);
+    assert_exit(&place.pump(&["uninstall"]), 70);
+    assert_exit(&place.pump(&["uninstall", "--purge", "--yes"]), 70);
+    assert_eq!(place.listing(), before);
+    drop(other);
+    assert_exit(&place.pump(&["uninstall", "--purge", "--yes"]), 0);
+    assert_eq!(place.listing(), []);
+}
+
+/// As `pump upgrade` has the new release's `pump install` write the units.
+#[test]
+fn the_lock_goes_to_whoever_is_given_the_open_file_and_to_nobody_who_opens_it() {
+    let place = Place::new();
+    assert_exit(&place.install(&[]), 0);
+    let records = place.root().join("var/lib/pump-upgrade");
+    let other = locked(&records);
+    let install = |stdin: File| {
+        let mut command = Command::new(place.release.join("bin/pump"));
+        command.args(["install", "--root"]).arg(place.root()).stdin(stdin);
+        command.output().expect("pump can be run")
+    };
+    assert_exit(&install(File::open(&records).expect("it is there")), 70);
+    assert_exit(&install(other.try_clone().expect("a descriptor is free")), 0);
+    // It is still the giver's.
+    assert_exit(&place.pump(&["install"]), 70);
+}
+
+fn locked(folder: &Path) -> File {
+    let open = File::open(folder).expect("it is there");
+    rustix::fs::flock(&open, rustix::fs::FlockOperation::LockExclusive).expect("nobody has it");
+    open
+}
+
+/// Whoever owns the place, or a folder above it, would have root run their programs.
+#[test]
+fn root_does_nothing_in_somebody_else_s_place() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    assert_exit(&place.install(&[]), 0);
+    let pumpd = place.root().join("opt/pump/current/bin/pumpd");
+    let trace = place.folder.path().join("trace");
+    fs::write(&pumpd, format!("#!/bin/sh\n: >'{}'\nexit 1\n", trace.display())).expect("ours");
+    let above = fs::metadata(place.folder.path()).expect("it is ours").mode();
+    for (path, uid, mode) in [
+        (place.root(), 65534, 0o755),
+        (place.root(), 0, 0o777),
+        (place.folder.path().into(), 0, 0o777),
+    ] {
+        std::os::unix::fs::chown(&path, Some(uid), None).expect("root may");
+        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("root may");
+        let before = place.listing();
+        for words in [
+            &["start"][..],
+            &["stop"],
+            &["install"],
+            &["account", "create", "bob"],
+            &["upgrade"],
+            &["rollback"],
+            &["uninstall"],
+        ] {
+            let output = place.pump(words);
+            assert_exit(&output, 50);
+            assert!(stderr(&output).contains(&format!("`{}`", path.display())), "{output:?}");
+        }
+        assert_eq!(place.listing(), before);
+        assert!(!trace.exists(), "root ran it");
+        std::os::unix::fs::chown(&path, Some(0), None).expect("root may");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("root may");
+    }
+    fs::set_permissions(place.folder.path(), PermissionsExt::from_mode(above)).expect("root may");
+    assert_exit(&place.pump(&["start"]), 1);
+    assert!(trace.exists(), "in its own place root runs what is there");
+}
+
+/// As root, who alone gets so far; what the caller's `PATH` names first is not asked.
+#[test]
+fn the_caller_s_path_does_not_say_who_owns_pump() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let place = Place::new();
+    let bin = place.folder.path().join("fake");
+    let trace = place.folder.path().join("trace");
+    fs::create_dir(&bin).expect("it is ours");
+    for name in ["dpkg-query", "rpm"] {
+        let fake = bin.join(name);
+        let script = format!("#!/bin/sh\n: >'{}'\necho 'mine: /x'\n", trace.display());
+        fs::write(&fake, script).expect("it is ours");
+        fs::set_permissions(&fake, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(place.release.join("bin/pump"))
+        .args(["upgrade", "--check", "--source", "/nowhere"])
+        .env("PATH", path)
+        .output()
+        .expect("pump can be run");
+    assert_ne!(output.status.code(), Some(80), "{output:?}");
+    assert!(!trace.exists(), "{output:?}");
 }
 
 /// As root the test becomes nobody; as nobody it is refused either way.

@@ -18,7 +18,7 @@ use crate::address;
 use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::report::{Ended, Failure};
-use crate::{ownership, service};
+use crate::{lock, ownership, service};
 
 use self::answers::Answers;
 use self::program::Release;
@@ -91,17 +91,37 @@ fn first(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended 
     let answers = Answers::gather(args, context)?;
     let checked = probe::check(&answers, release, context)?;
     address::refuse_taken(&answers.listen)?;
+    // Not before: a person may take any time over the questions.
+    let _lock = lock::take(&context.layout)?;
+    refuse_overtaken(context)?;
     let made = steps::first(&answers, &checked, release, context)?;
     made.tell(&answers, context);
     Ok(ExitStatus::Done)
+}
+
+/// Refuses when another run has installed while this one looked around.
+fn refuse_overtaken(context: &Context<'_>) -> Result<(), Failure> {
+    let config = context.layout.config();
+    if !config.exists() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitStatus::Preflight,
+        format!("another run has made `{}` in the meantime", config.display()),
+    )
+    .hint(format!("run `{} install` again to see whether all is there", service::command(context))))
 }
 
 /// An installation over one that is configured: a second run, or one after an uninstall that kept the
 /// configuration. The file says everything; nothing is asked.
 fn again(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended {
     let layout = &context.layout;
+    let _lock = lock::take(layout)?;
     release.refuse_other_than_current(layout)?;
     let checked = Daemon::at(release.pumpd()).check(&layout.config())?;
+    if !checked.data_dir.exists() {
+        probe::refuse_open_way(&checked.data_dir, context)?;
+    }
     refuse_contradiction(args, &checked, context)?;
     upgrades::refuse_contradiction(args.source.as_deref(), args.trust_root.as_deref(), context)?;
     let timer = args.auto_upgrade.map(|answer| answer == YesNo::Yes);

@@ -10,7 +10,7 @@ use crate::bundle;
 use crate::context::Context;
 use crate::inspect;
 use crate::journal::Action;
-use crate::lock;
+use crate::lock::{self, Lock};
 use crate::ownership;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
@@ -35,15 +35,16 @@ pub(crate) fn run(args: RollbackArgs, context: &Context<'_>) -> Ended {
     ownership::refuse_packaged(context, "rollback")?;
     let releases = Releases::of(&context.layout);
     let current = installed(context, &releases)?;
-    let _lock = lock::take(&context.layout, "pump rollback")?;
+    let lock = lock::take(&context.layout)?;
     let mut run = Run::begin(Action::Rollback, &current, context);
-    let ended = roll_back(&args, context, &releases, &current, &mut run);
+    let ended = roll_back(&args, context, &lock, &releases, &current, &mut run);
     run.end(ended, args.dry_run)
 }
 
 fn roll_back(
     args: &RollbackArgs,
     context: &Context<'_>,
+    lock: &Lock,
     releases: &Releases,
     current: &Installed,
     run: &mut Run<'_>,
@@ -89,7 +90,7 @@ fn roll_back(
         told("dry-run");
         return Ok(None);
     }
-    let done = switch::go(context, releases, &step, current, &previous, Direction::Back)?;
+    let done = switch::go(context, lock, releases, &step, current, &previous, Direction::Back)?;
     tidy(context, releases, running.as_ref());
     told("rolled-back");
     Ok(Some(done))

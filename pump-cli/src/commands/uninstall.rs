@@ -14,10 +14,11 @@ use pump_control::{ExitStatus, Layout, USER};
 use serde_json::json;
 
 use crate::context::Context;
+use crate::lock::{self, Lock};
 use crate::manifest::{self, Entry, Group, Kind};
 use crate::report::{Ended, Failure};
-use crate::systemd::systemctl;
-use crate::units::{SERVING, TIMER};
+use crate::systemd::{self, systemctl};
+use crate::units::{SERVING, TIMER, UPGRADE};
 use crate::{ownership, service};
 
 /// What pumpd keeps in its data folder, for one that holds other things too.
@@ -50,6 +51,7 @@ pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
         return Ok(ExitStatus::Done);
     }
     confirm(&args, &data, context)?;
+    let _lock = lock(context)?;
 
     stop(context)?;
     let mut removed = Vec::new();
@@ -67,8 +69,10 @@ pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
         prune(layout);
     } else {
         systemctl(&["daemon-reload"])?;
-        // Forgets units that failed; one that did not is no fault.
-        let _ = systemctl(&["reset-failed", SERVING[0], SERVING[1]]);
+        // Forgets units that failed or were ended; one that did not is no fault.
+        for unit in [SERVING[0], SERVING[1], UPGRADE] {
+            let _ = systemctl(&["reset-failed", unit]);
+        }
     }
     let left = left(layout, &data);
     context.report.value(&json!({ "removed": removed, "left": left }));
@@ -107,13 +111,34 @@ fn confirm(args: &UninstallArgs, data: &Path, context: &Context<'_>) -> Result<(
         if sure.context("could not ask")? {
             return Ok(());
         }
-        return Err(Failure::new(ExitStatus::Failed, "nothing was removed"));
+        return Err(Failure::new(ExitStatus::Held, "not agreed to; nothing was removed"));
     }
     Err(Failure::new(
         ExitStatus::Usage,
         format!("`--purge` removes everything in `{}`, and nobody can be asked", data.display()),
     )
     .hint("add `--yes`"))
+}
+
+/// Takes the lock. An upgrade that the timer has begun is ended for it, which leaves the old or the new
+/// release; one that somebody typed is not.
+fn lock(context: &Context<'_>) -> Result<Lock, Failure> {
+    let layout = &context.layout;
+    if layout.is_private() {
+        return lock::take(layout);
+    }
+    let looked = systemd::is_active(TIMER);
+    let there = [TIMER, UPGRADE].into_iter().filter(|unit| layout.units().join(unit).exists());
+    let there: Vec<&str> = there.collect();
+    if !there.is_empty() {
+        systemctl(&[&["stop"], &there[..]].concat())?;
+    }
+    lock::take(layout).inspect_err(|_| {
+        if looked {
+            // Nothing is removed, so the timer goes on. Why nothing is removed is what is told.
+            let _ = systemctl(&["start", TIMER]);
+        }
+    })
 }
 
 fn stop(context: &Context<'_>) -> Result<(), Failure> {

@@ -18,11 +18,10 @@ use crate::context::Context;
 use crate::fetch::{self, Catalogue};
 use crate::inspect;
 use crate::journal::{self, Action, Entry, Journal};
-use crate::lock;
+use crate::lock::{self, Lock};
 use crate::ownership;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure, Report};
-use crate::service;
 use crate::source;
 use crate::switch::{self, Consent, Direction, Running, Step};
 use crate::trust;
@@ -66,11 +65,11 @@ pub(crate) struct UpgradeArgs {
 pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
     context.need_root("upgrading")?;
     ownership::refuse_packaged(context, "upgrade")?;
-    let wish = source::wish(&context.layout, args.source.as_deref(), args.channel)?;
-    let trust = trust::find(&context.layout, args.trust_root.as_deref(), &wish.address)?;
     let releases = Releases::of(&context.layout);
     let current = installed(context, &releases)?;
-    let _lock = lock::take(&context.layout, "pump upgrade")?;
+    let wish = source::wish(&context.layout, args.source.as_deref(), args.channel)?;
+    let trust = trust::find(&context.layout, args.trust_root.as_deref(), &wish.address)?;
+    let lock = lock::take(&context.layout)?;
     let mut run = Run::begin(Action::Upgrade, &current, context);
     let ended = (|| {
         let catalogue = fetch::catalogue(&context.layout, &wish, &trust)?;
@@ -79,20 +78,16 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
         let Some((candidate, artifact)) = taken(choice, &current, &args, context)? else {
             return Ok(None);
         };
-        upgrade(&args, context, &releases, &current, &catalogue, &candidate, artifact, &mut run)
+        upgrade(
+            &args, context, &lock, &releases, &current, &catalogue, &candidate, artifact, &mut run,
+        )
     })();
     run.end(ended, args.check || args.dry_run)
 }
 
 /// The release that is current.
 pub(super) fn installed(context: &Context<'_>, releases: &Releases) -> Result<Installed, Failure> {
-    releases.current()?.ok_or_else(|| {
-        Failure::new(
-            ExitStatus::Preflight,
-            format!("pump is not installed in `{}`", context.layout.program().display()),
-        )
-        .hint(format!("run `{} install`", service::command(context)))
-    })
+    releases.current()?.ok_or_else(|| context.not_installed(&context.layout.current()))
 }
 
 /// What the choice comes to: a release, or nothing to do.
@@ -143,6 +138,7 @@ fn taken<'a>(
 fn upgrade(
     args: &UpgradeArgs,
     context: &Context<'_>,
+    lock: &Lock,
     releases: &Releases,
     current: &Installed,
     catalogue: &Catalogue,
@@ -181,7 +177,7 @@ fn upgrade(
         return Ok(None);
     }
     let candidate = stage(context, releases, catalogue, candidate, artifact)?;
-    let done = switch::go(context, releases, &step, current, &candidate, Direction::Forward)?;
+    let done = switch::go(context, lock, releases, &step, current, &candidate, Direction::Forward)?;
     tidy(context, releases, running.as_ref());
     context.report.value(&json!({
         "result": "upgraded", "from": current.name, "to": name, "way": step.word(), "exit": 0,

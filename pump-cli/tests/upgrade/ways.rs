@@ -186,7 +186,7 @@ fn a_second_run_is_told_who_is_at_work() {
     let place = Place::new();
     place.offer(&version("1.1.0"));
     place.pump(&["upgrade", "--check"]).ended(10, "");
-    let lock = File::open(place.path("var/lib/pump-upgrade/lock")).expect("a run has made it");
+    let lock = File::open(place.path("var/lib/pump-upgrade")).expect("a run has made it");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("nobody has it");
     place.pump(&["upgrade"]).ended(70, "another run of pump is at work: process");
     place.pump(&["rollback"]).ended(70, "");
