@@ -165,6 +165,13 @@ fn an_installation_that_is_refused_or_fails_leaves_the_machine_as_it_was() {
     let refused = must_exit(&machine, 50, &[INSTALL, &["--data-dir", "/srv/data"]].concat());
     assert!(json(&refused)["error"].as_str().is_some_and(|text| text.contains("/srv/data")));
 
+    // Whoever can write a folder above could have root give something else away.
+    machine.must(&["mkdir", "--mode=777", "/srv/open"]);
+    let start = State::of(&machine);
+    let refused = must_exit(&machine, 50, &[INSTALL, &["--data-dir", "/srv/open/data"]].concat());
+    assert!(json(&refused)["error"].as_str().is_some_and(|text| text.contains("`/srv/open` can")));
+    assert_eq!(start.differences(&State::of(&machine)), [""; 0]);
+
     // A service that cannot start: the failure comes when nearly all has been done.
     machine.must(&["mkdir", "/etc/systemd/system/pumpd.service.d"]);
     let drop_in = "printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' \
@@ -268,6 +275,58 @@ fn edited_units_stay_and_a_changed_address_reaches_the_socket_unit() {
     must_exit(&machine, 0, &["pump", "stop"]);
     must_exit(&machine, 0, &["pump", "start"]);
     assert_eq!(status(&machine).listen, ["127.0.0.1:8001"]);
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn an_uninstall_ends_a_timed_upgrade_and_leaves_a_typed_one_alone() {
+    let (machine, _) = machine("pump-beside");
+    must_exit(&machine, 0, INSTALL);
+    let records = "/var/lib/pump-upgrade";
+    let before = State::of(&machine);
+    let refused = must_exit(&machine, 70, &["flock", records, "pump", "uninstall"]);
+    assert!(said(&refused).contains("flock"), "{}", said(&refused));
+    assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
+    assert_eq!(machine.must(&["systemctl", "is-active", "pump-upgrade.timer"]).trim(), "active");
+    assert_eq!(machine.must(&["systemctl", "is-active", "pumpd.service"]).trim(), "active");
+
+    machine.must(&[
+        "sh",
+        "-ec",
+        "mkdir /etc/systemd/system/pump-upgrade.service.d
+         printf '[Service]\\nExecStart=\\nExecStart=flock /var/lib/pump-upgrade sleep 600\\n' \
+             >/etc/systemd/system/pump-upgrade.service.d/slow.conf
+         systemctl daemon-reload
+         systemctl start --no-block pump-upgrade.service",
+    ]);
+    pump_test::eventually(AT_MOST, || {
+        let free = machine.run(&["flock", "--nonblock", records, "true"]).expect("it can be run");
+        if free.status.success() { Err(said(&free)) } else { Ok(()) }
+    });
+    must_exit(&machine, 0, &["pump", "uninstall"]);
+    assert!(!machine.path("/opt/pump").exists());
+    assert_eq!(
+        machine.must(&["systemctl", "list-units", "--failed", "--plain", "--no-legend"]),
+        ""
+    );
+}
+
+/// The new release's own `pump install` writes them, under the lock of the upgrade that starts it.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn an_upgrade_brings_the_units_of_its_release() {
+    let (machine, releases) = machine("pump-units");
+    must_exit(&machine, 0, INSTALL);
+    let unit = "/etc/systemd/system/pump-upgrade.service";
+    let wanted = machine.must(&["cat", unit]);
+    machine.must(&["rm", unit]);
+    // As if the release that is installed had been made with other units.
+    let other = r"/ systemd\//s/ [0-9a-f]\{8\}/ 00000000/";
+    machine.must(&["sed", "--in-place", other, "/opt/pump/current/FILES"]);
+    releases.publish(&machine);
+    let upgraded = must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime"]);
+    assert!(!said(&upgraded).contains("stay as they were"), "{}", said(&upgraded));
+    assert_eq!(machine.must(&["cat", unit]), wanted);
 }
 
 /// Compares what an installation made with `packaging/files.list`.
