@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use pump_control::{ExitStatus, Layout};
@@ -22,6 +23,9 @@ use crate::report::Failure;
 
 /// How often the folder may be gone when it has been locked: each time another run has ended meanwhile.
 const TRIES: usize = 10;
+
+/// How long a lock that is held is waited for.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Most of a command line that is told, in characters.
 const MAX_TOLD: usize = 200;
@@ -81,7 +85,7 @@ pub(crate) fn take(layout: &Layout) -> Result<Lock, Failure> {
                 return Err(error.context(format!("could not open `{}`", path.display())).into());
             }
         };
-        if !lock(&folder, &path)? {
+        if !lock_soon(&folder, &path)? {
             // What we made is the holder's now.
             return Err(held(&path));
         }
@@ -90,6 +94,21 @@ pub(crate) fn take(layout: &Layout) -> Result<Lock, Failure> {
         }
     }
     Err(held(&path))
+}
+
+/// As [`lock`], but waits for a moment: a child of a run that was killed has a copy of what is locked
+/// until it begins to run its program.
+fn lock_soon(folder: &File, path: &Path) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    loop {
+        if lock(folder, path)? {
+            return Ok(true);
+        }
+        if began.elapsed() > GRACE {
+            return Ok(false);
+        }
+        std::thread::park_timeout(GRACE / 50);
+    }
 }
 
 /// True when it is ours now, or was already by the same open file.
