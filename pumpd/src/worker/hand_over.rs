@@ -79,7 +79,8 @@ async fn giving(
                 drain.begin(Stage::LameDuck);
                 queue.close();
                 drop(tokio::spawn(serving.clone().stay(moving)));
-                while let Ok(moving) = queue.try_recv() {
+                // Waits for those who were given a place in the queue and are about to take it.
+                while let Some(moving) = queue.recv().await {
                     drop(tokio::spawn(serving.clone().stay(moving)));
                 }
                 break;

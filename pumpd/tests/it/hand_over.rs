@@ -10,7 +10,7 @@ use pump_control::control::{Ask, Reply, Restart};
 use pump_test::{Setup, TestCluster, fake};
 
 use crate::client::{REQUEST, answer, connect, generation};
-use crate::{cluster, pumpd};
+use crate::{cluster, pumpd, script};
 
 /// A lame duck would keep its idle connections for longer than any of these tests takes.
 const PATIENT: &str = "[roll]\nlinger_seconds = 300\ndrain_seconds = 600\nwatch_seconds = 0\n";
@@ -161,35 +161,77 @@ fn a_failed_roll_closes_nobodys_connection() {
     assert_eq!(kept(&mut stream), 1);
 }
 
-/// The new worker says that it is ready and then does not take what it is handed.
-#[test]
-fn connections_that_nobody_takes_are_served_on_by_the_old_worker() {
+/// The first new worker says that it is ready and then does this instead of taking what it is handed.
+#[track_caller]
+fn check_untaken(ending: &str) {
     let cluster = cluster(2, "[roll]\nlinger_seconds = 300\ndrain_seconds = 600\n");
-    let mut streams: Vec<TcpStream> = (0..20).map(|_| connect(&cluster)).collect();
+    // More than wait in one queue.
+    let mut streams: Vec<TcpStream> = (0..300).map(|_| connect(&cluster)).collect();
     for stream in &mut streams {
         stream.write_all(REQUEST).expect("open");
         kept(stream);
     }
-    let hanging = cluster.place().join("hanging");
+    let candidate = cluster.place().join("candidate");
     let real = pumpd().display();
-    let script = format!(
-        "#!/bin/bash\n[ \"$1\" = worker ] || exec '{real}' \"$@\"\n\
-         printf '{{\"say\":\"ready\",\"generation\":2}}\\n' >&\"$3\"\nexec sleep 600\n"
+    script(
+        &candidate,
+        &format!(
+            "[ \"$1\" = worker ] || exec '{real}' \"$@\"\n\
+             printf '{{\"say\":\"ready\",\"generation\":2}}\\n' >&\"$3\"\n{ending}"
+        ),
     );
-    std::fs::write(&hanging, script).expect("the place takes a file");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&hanging, mode).expect("ours");
-    let ask = Restart { candidate: Some(hanging), ..Restart::default() };
+    let ask = Restart { candidate: Some(candidate), ..Restart::default() };
     assert!(matches!(cluster.ask(Ask::Restart(ask)), Reply::Accepted { .. }));
     cluster.eventually_logs("no longer takes connections, serving on");
     for stream in &mut streams {
         stream.write_all(REQUEST).expect("still open");
         let text = answer(stream);
-        assert!(text.starts_with("http/1.1 200") && generation(&text) == 1, "{text}");
+        assert!(text.starts_with("http/1.1 200") && generation(&text) != 2, "{text}");
     }
-    // They cannot be asked to leave.
+    // Those that are left cannot be asked to leave.
     for worker in cluster.status().workers.iter().filter(|worker| worker.generation == 2) {
-        let process = pump_test::process::Process::of(worker.pid).expect("it lives");
-        process.signal(Signal::SIGKILL).expect("it is ours");
+        if let Ok(process) = pump_test::process::Process::of(worker.pid) {
+            // It may be ending by itself.
+            let _ = process.signal(Signal::SIGKILL);
+        }
     }
+}
+
+#[test]
+fn connections_that_a_hanging_worker_does_not_take_are_served_on_by_the_old_one() {
+    check_untaken("exec sleep 600");
+}
+
+#[test]
+fn connections_that_a_dying_worker_does_not_take_are_served_on_by_the_old_one() {
+    // It closes its channel, and with it what came along unread.
+    check_untaken("read -r -t 1 <&\"$3\"; read -r -t 1 <&\"$3\"; exit 1");
+}
+
+#[test]
+fn a_connection_that_new_workers_have_no_place_for_stays_and_is_told_to_close() {
+    let more = "[limits]\nconnections_per_worker = 4\n[roll]\nlinger_seconds = 300\n";
+    let cluster = cluster(2, more);
+    // All places there are. In a new worker one of four is kept for who comes next.
+    let mut streams: Vec<TcpStream> = (0..8).map(|_| connect(&cluster)).collect();
+    for stream in &mut streams {
+        stream.write_all(REQUEST).expect("open");
+        kept(stream);
+    }
+    let ask = Ask::Restart(Restart::default());
+    assert!(matches!(cluster.ask(ask), Reply::Accepted { .. }));
+    cluster.eventually(|status| {
+        let draining = status.workers.iter().filter(|one| one.generation == 1);
+        draining.clone().count() == 2 && draining.clone().all(|one| one.connections == Some(1))
+    });
+    let mut generations = Vec::new();
+    for stream in &mut streams {
+        stream.write_all(REQUEST).expect("still open");
+        let text = answer(stream);
+        let by = generation(&text);
+        assert_eq!(text.contains("connection: close"), by == 1, "{text}");
+        generations.push(by);
+    }
+    generations.sort_unstable();
+    assert_eq!(generations, [1, 1, 2, 2, 2, 2, 2, 2]);
 }

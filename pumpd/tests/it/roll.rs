@@ -158,14 +158,14 @@ fn e_a_worker_that_says_what_nobody_knows_is_served_with() {
     let babbling = cluster.place().join("babbling");
     let real = pumpd().display();
     // The channel is the third argument: `worker --channel N`.
-    let script = format!(
-        "#!/bin/bash\nif [ \"$1\" = worker ]; then\n\
-         printf '{{\"cmd\":\"follow\"}}\\n{{\\n\\0\\n' >&\"$3\"\nfi\n\
-         exec '{real}' \"$@\"\n"
+    script(
+        &babbling,
+        &format!(
+            "if [ \"$1\" = worker ]; then\n\
+             printf '{{\"cmd\":\"follow\"}}\\n{{\\n\\0\\n' >&\"$3\"\nfi\n\
+             exec '{real}' \"$@\""
+        ),
     );
-    fs::write(&babbling, script).expect("the place takes a file");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&babbling, mode).expect("ours");
     let rolled = cluster.roll(Some(&babbling));
     assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
     cluster.eventually_logs("said something that this build does not know");
@@ -257,14 +257,14 @@ fn a_candidate_that_says_it_cannot_serve_costs_no_worker() {
     let refusing = cluster.place().join("refusing");
     let real = pumpd().display();
     // The channel is the third argument, and the first roll's generation is the second.
-    let script = format!(
-        "#!/bin/bash\n[ \"$1\" = worker ] || exec '{real}' \"$@\"\n\
-         printf '{{\"say\":\"refused\",\"generation\":2,\"reason\":\"could not bind\"}}\\n' >&\"$3\"\n\
-         exec sleep 600\n"
+    script(
+        &refusing,
+        &format!(
+            "[ \"$1\" = worker ] || exec '{real}' \"$@\"\n\
+             printf '{{\"say\":\"refused\",\"generation\":2,\"reason\":\"could not bind\"}}\\n' >&\"$3\"\n\
+             exec sleep 600"
+        ),
     );
-    fs::write(&refusing, script).expect("the place takes a file");
-    fs::set_permissions(&refusing, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("ours");
     let rolled = cluster.roll(Some(&refusing));
     assert_eq!(rolled.outcome.exit, ExitStatus::RollFailed, "{rolled:?}");
     assert!(rolled.outcome.text.contains("could not bind"), "{rolled:?}");
@@ -353,9 +353,7 @@ fn a_worker_that_is_told_to_leave_before_it_listens_leaves() {
     let mut cluster = cluster(2, "[roll]\nlinger_seconds = 0\ndrain_seconds = 600\n");
     let slow = cluster.place().join("slow");
     let real = pumpd().display();
-    let script = format!("#!/bin/sh\n[ \"$1\" != worker ] || sleep 2\nexec '{real}' \"$@\"\n");
-    fs::write(&slow, script).expect("the place takes a file");
-    fs::set_permissions(&slow, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    script(&slow, &format!("[ \"$1\" != worker ] || sleep 2\nexec '{real}' \"$@\""));
     let ask = Restart { candidate: Some(slow), ..Restart::default() };
     assert!(matches!(cluster.ask(Ask::Restart(ask)), Reply::Accepted { .. }));
     cluster.eventually(|status| {
