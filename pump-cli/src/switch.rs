@@ -266,7 +266,7 @@ pub(crate) fn go(
 fn roll(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
     let socket = context.layout.control_socket();
     let told = |error| service::told(error, context);
-    let restart = Restart { candidate: Some(to.pumpd()), one_worker: false, wait: true };
+    let restart = Restart { candidate: Some(to.pumpd()), wait: true, ..Restart::default() };
     let mut talk = Conversation::open(&socket, Ask::Restart(restart)).map_err(told)?;
     let mut limit = Some(ANSWER_WITHIN);
     loop {

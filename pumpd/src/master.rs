@@ -296,6 +296,10 @@ impl Master {
                     let reloaded = self.reload();
                     self.control.say(id, &Reply::Reloaded(reloaded));
                 }
+                Ask::Metrics => {
+                    let text = "# EOF\n".to_owned();
+                    self.control.say(id, &Reply::Metrics { text });
+                }
                 Ask::Stop => {
                     self.control.say(id, &Reply::Stopping);
                     self.stop();

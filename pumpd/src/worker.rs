@@ -201,7 +201,9 @@ async fn empty(connections: &Semaphore, permits: usize, channel: &mut Channel, g
         if told != Some(open) {
             told = Some(open);
             let connections = open as u64;
-            channel.say(&FromWorker::Draining { generation, connections }).await;
+            let classes = pump_control::channel::Classes::default();
+            let said = FromWorker::Draining { generation, connections, classes, uploaded: 0 };
+            channel.say(&said).await;
         }
         let all = connections.acquire_many(permits as u32);
         // Looked at again now and then, for the sake of the report only.

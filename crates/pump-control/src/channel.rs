@@ -25,6 +25,17 @@ pub enum ToWorker {
     /// A descriptor comes along: a socket on which another worker hands its connections over. A build
     /// that does not know this closes it, and the other worker keeps its connections.
     TakeOver,
+    /// A descriptor comes along: the pidfd of a new master, which has taken the place of one that died.
+    /// The worker says again what it is ([`FromWorker::Ready`] or [`FromWorker::Draining`]) and is no
+    /// orphan any more.
+    Adopted,
+    /// Say your figures now ([`FromWorker::Figures`]).
+    Figures,
+    /// Do what a person does (sign in, read the home feed, post, delete) on the probe account, through
+    /// your own service, and say how it went ([`FromWorker::Probed`]).
+    Probe,
+    /// Somebody published something. Event streams look whether it is for them.
+    Nudge,
 }
 
 /// What a worker is started with.
@@ -42,6 +53,10 @@ pub struct Start {
     pub config: String,
     /// The listening sockets, already open in the worker.
     pub listeners: Vec<Listener>,
+    /// The number of an inherited pidfd of the master. While the other end of the channel is kept by
+    /// somebody else, only this tells that the master is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<i32>,
 }
 
 /// A listening socket that the worker inherited.
@@ -76,5 +91,80 @@ pub enum FromWorker {
         generation: u64,
         /// Open connections.
         connections: u64,
+        /// What they are doing.
+        #[serde(default)]
+        classes: Classes,
+        /// Bytes of requests' bodies that came in since the drain began. An upload that makes progress
+        /// is what may take longer than the rest.
+        #[serde(default)]
+        uploaded: u64,
     },
+    /// To [`ToWorker::Figures`].
+    Figures {
+        /// The generation the worker is of.
+        generation: u64,
+        /// What it has done since it was started.
+        figures: Figures,
+    },
+    /// To [`ToWorker::Probe`].
+    Probed {
+        /// The generation the worker is of.
+        generation: u64,
+        /// Why it failed, as a sentence; none when all went well.
+        #[serde(default)]
+        failure: Option<String>,
+        /// How long it took, in microseconds.
+        #[serde(default)]
+        micros: u64,
+    },
+    /// A request that published something was answered. Said at most every few milliseconds; the master
+    /// passes it on to all other workers as [`ToWorker::Nudge`].
+    Published {
+        /// The generation the worker is of.
+        generation: u64,
+    },
+}
+
+/// Open connections by what they are doing: each has a budget of its own when the worker leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Classes {
+    /// Between two requests, or before the first.
+    pub idle: u64,
+    /// A request is read or answered.
+    pub in_flight: u64,
+    /// A request's body is being read.
+    pub upload: u64,
+    /// An event stream is open.
+    pub stream: u64,
+}
+
+/// What a worker has done since it was started. Sums only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// Requests that were answered.
+    pub requests: u64,
+    /// Answers with a status of 500 and above.
+    pub server_errors: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
+    /// How long answers took until their head was ready: `latency[i]` counts those that took less than
+    /// 2^i microseconds and were not counted before. 32 places; the last one has all the rest.
+    pub latency: Vec<u64>,
+    /// The sum of it, in microseconds.
+    pub latency_sum: u64,
+    /// The longest time that the event loop was late by since the last time this was asked, in
+    /// microseconds. Measured only between two questions that are at most a few seconds apart.
+    pub lag: u64,
+    /// Resident memory, in bytes.
+    pub resident: u64,
+    /// Connections accepted, or taken over from another worker.
+    pub connections: u64,
+    /// Connections given to another worker.
+    pub handed_over: u64,
+    /// Event streams given to another worker.
+    pub streams_handed_over: u64,
+    /// What is open now.
+    pub open: Classes,
 }

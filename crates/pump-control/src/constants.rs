@@ -5,10 +5,15 @@ use std::time::Duration;
 /// What this build speaks: the channel between processes, the handover state, and any logic across
 /// workers. Raise it when the other side could no longer follow; `tests/magic.rs` fails when the
 /// messages change and this does not.
-pub const MAGIC: u32 = 1;
+pub const MAGIC: u32 = 2;
 
-/// Other magics this build can also run beside. A build that lists any is a bridge release.
-pub const ACCEPTS: &[u32] = &[];
+/// Other magics this build can also run beside. A build that lists any is a bridge release. Workers of
+/// magic 1 know nothing of figures, nudges and adoption and do without; a master of magic 1 cannot take
+/// the place of another one, so none is asked to.
+pub const ACCEPTS: &[u32] = &[1];
+
+/// The first magic whose master can take the place of a running one.
+pub const MASTER_MOVES_SINCE: u32 = 2;
 
 /// Raised when the code needs something that the sandbox of the last number may lack.
 pub const UNIT: u32 = 1;
@@ -60,3 +65,10 @@ pub const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// How long an orphaned worker serves on before it ends by itself.
 pub const ORPHAN_LIVES: Duration = Duration::from_secs(60);
+
+/// Longest time without progress that an upload, or anything else, may hold up a worker that leaves is
+/// `roll.drain_seconds`; this is how long an upload that does make progress may take by default.
+pub const HARD_STOP: Duration = Duration::from_secs(600);
+
+/// Places of the histogram of latencies.
+pub const LATENCY_PLACES: usize = 32;

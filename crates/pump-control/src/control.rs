@@ -40,15 +40,17 @@ pub enum Ask {
     Reload,
     /// Drain and end (SIGTERM does the same).
     Stop,
+    /// All figures, as OpenMetrics text.
+    Metrics,
 }
 
 impl Ask {
     /// The names a request may have, for the error that lists them.
-    pub const NAMES: &[&str] = &["status", "restart", "reload", "stop"];
+    pub const NAMES: &[&str] = &["status", "restart", "reload", "stop", "metrics"];
 
     /// Whether this changes anything.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::Status)
+        !matches!(self, Self::Status | Self::Metrics)
     }
 }
 
@@ -62,6 +64,13 @@ pub struct Restart {
     pub one_worker: bool,
     /// Stay and be told every step and the outcome.
     pub wait: bool,
+    /// Forget which build has failed before, so that it is tried again.
+    pub clear_latch: bool,
+    /// How long the first new worker is compared with the old ones, in seconds; 0 goes on at once. Without
+    /// it, what the configuration says.
+    pub canary: Option<u64>,
+    /// How many workers are replaced at a time; 1 without it.
+    pub parallel: Option<u32>,
 }
 
 /// One line to a client.
@@ -96,6 +105,11 @@ pub enum Reply {
     Reloaded(Reloaded),
     /// To `stop`.
     Stopping,
+    /// To `metrics`.
+    Metrics {
+        /// OpenMetrics 1.0 text.
+        text: String,
+    },
     /// The request was no request.
     Error {
         /// For a program.

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use pump_control::channel::{FromWorker, Listener, Start, ToWorker};
+use pump_control::channel::{Classes, Figures, FromWorker, Listener, Start, ToWorker};
 use pump_control::constants::MAGIC;
 use pump_control::encode;
 
@@ -20,13 +20,29 @@ fn channel() -> String {
         config_path: "/etc/pump/pumpd.toml".into(),
         config: "domain = \"social.example\"\n".to_owned(),
         listeners: vec![Listener { fd: 5, address: "127.0.0.1:8000".to_owned() }],
+        master: Some(6),
     };
-    let to_worker =
-        [ToWorker::Start(start), ToWorker::Drain { hand_over: true }, ToWorker::TakeOver];
+    let to_worker = [
+        ToWorker::Start(start),
+        ToWorker::Drain { hand_over: true },
+        ToWorker::TakeOver,
+        ToWorker::Adopted,
+        ToWorker::Figures,
+        ToWorker::Probe,
+        ToWorker::Nudge,
+    ];
     let from_worker = [
         FromWorker::Ready { generation: 2 },
         FromWorker::Refused { generation: 2, reason: "no".to_owned() },
-        FromWorker::Draining { generation: 2, connections: 3 },
+        FromWorker::Draining {
+            generation: 2,
+            connections: 3,
+            classes: Classes { idle: 1, in_flight: 0, upload: 2, stream: 0 },
+            uploaded: 4096,
+        },
+        FromWorker::Figures { generation: 2, figures: Figures::default() },
+        FromWorker::Probed { generation: 2, failure: Some("no".to_owned()), micros: 9 },
+        FromWorker::Published { generation: 2 },
     ];
     let lines = to_worker.iter().map(encode).chain(from_worker.iter().map(encode));
     let lines: Vec<u8> = lines.flatten().collect();

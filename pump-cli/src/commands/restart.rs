@@ -23,7 +23,7 @@ pub(crate) struct RestartArgs {
 }
 
 pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
-    let ask = Restart { candidate: None, one_worker: args.one_worker, wait: args.wait };
+    let ask = Restart { one_worker: args.one_worker, wait: args.wait, ..Restart::default() };
     let mut conversation = Conversation::open(&context.layout.control_socket(), Ask::Restart(ask))
         .map_err(|error| service::told(error, context))?;
     loop {

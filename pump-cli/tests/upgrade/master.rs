@@ -121,7 +121,7 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
             });
             say(&Reply::Ended { roll: 1, outcome })
         }
-        Ask::Reload | Ask::Stop => Ok(()),
+        Ask::Reload | Ask::Stop | Ask::Metrics => Ok(()),
     }
 }
 

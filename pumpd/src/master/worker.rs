@@ -61,6 +61,7 @@ impl WorkerProcess {
                     address: listening.address.to_string(),
                 })
                 .collect(),
+            master: None,
         };
         let mut worker = Self {
             child,
@@ -147,7 +148,10 @@ fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, String
     let of = match &said {
         FromWorker::Ready { generation }
         | FromWorker::Refused { generation, .. }
-        | FromWorker::Draining { generation, .. } => *generation,
+        | FromWorker::Draining { generation, .. }
+        | FromWorker::Figures { generation, .. }
+        | FromWorker::Probed { generation, .. }
+        | FromWorker::Published { generation } => *generation,
         _ => generation.0,
     };
     if of != generation.0 {
