@@ -1,8 +1,12 @@
 //! Between `pump` and the master, over the control socket.
 //!
-//! A client writes a [`Request`] a line and reads [`Reply`]s. `status`, `reload` and `stop` have one
-//! reply. `restart` has `accepted` or `refused`; with `wait`, an accepted one goes on with a `step`
-//! for each step and ends with `ended`. A roll outlives the client that asked for it.
+//! A client writes a [`Request`] a line and reads [`Reply`]s. `status`, `metrics`, `reload` and `stop`
+//! have one reply. `restart` has `accepted` or `refused`; with `wait`, an accepted one goes on with a `step`
+//! for each step (a sentence and an [`Event`]) and ends with `ended`. A roll outlives the client that
+//! asked for it.
+
+mod event;
+mod status;
 
 use std::path::PathBuf;
 
@@ -10,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ExitStatus;
 use crate::constants::CONTROL_VERSION;
+
+pub use event::{Canary, Compared, Event, Who};
+pub use status::{Build, Latch, Phase, Roll, RollStage, Status, Worker, WorkerState};
 
 /// One line from a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +98,12 @@ pub enum Reply {
         roll: u64,
         /// A sentence.
         text: String,
+        /// The same, for a program. A build that knows no events leaves it out.
+        #[serde(default)]
+        event: Event,
+        /// Milliseconds since the roll was accepted.
+        #[serde(default)]
+        millis: u64,
     },
     /// The roll has ended: the one result of an accepted request.
     Ended {
@@ -166,136 +179,4 @@ pub struct Reloaded {
     pub needs_restart: Vec<String>,
     /// The file is wrong, and why; the running configuration stays.
     pub error: Option<String>,
-}
-
-/// How the cluster is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The master's process id.
-    pub pid: u32,
-    /// One sentence, the same that systemd shows.
-    pub sentence: String,
-    /// What the cluster is doing.
-    pub phase: Phase,
-    /// The build of the master itself.
-    pub master: Build,
-    /// The build that workers are started from.
-    pub workers_build: Build,
-    /// The generation that workers are started from.
-    pub generation: u64,
-    /// How many ready workers there should be.
-    pub wanted: u32,
-    /// Every worker process there is.
-    pub workers: Vec<Worker>,
-    /// The base of every id that is published.
-    pub public_url: String,
-    /// Where it listens.
-    pub listen: Vec<String>,
-    /// The configuration file.
-    pub config: PathBuf,
-    /// Seconds since the master started.
-    pub up_seconds: u64,
-    /// The roll under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub roll: Option<Roll>,
-    /// How the last roll ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_roll: Option<Outcome>,
-    /// A build that failed and is not tried again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latch: Option<Latch>,
-    /// What an operator should know besides, each a sentence.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notes: Vec<String>,
-}
-
-/// What the cluster is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// Not all workers have been ready yet.
-    Starting,
-    /// Serving.
-    Running,
-    /// Serving, and rolling.
-    Rolling,
-    /// Draining to an end.
-    Stopping,
-}
-
-/// One build of `pumpd`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Build {
-    /// Its version.
-    pub version: String,
-    /// SHA-256 of its file, in hex.
-    pub build: String,
-    /// The path it was found at. The file may be gone since.
-    pub path: PathBuf,
-}
-
-impl Build {
-    /// `0.1.0+1a2b3c4d`: the version and the first eight digits of the build.
-    pub fn short(&self) -> String {
-        let digits = self.build.get(..8).unwrap_or(&self.build);
-        format!("{}+{digits}", self.version)
-    }
-}
-
-/// One worker process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Worker {
-    /// Its number.
-    pub worker: u64,
-    /// Its process id.
-    pub pid: u32,
-    /// Its generation.
-    pub generation: u64,
-    /// Its build.
-    pub build: Build,
-    /// What it is doing.
-    pub state: WorkerState,
-    /// Open connections, while it drains.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connections: Option<u64>,
-}
-
-/// What a worker is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkerState {
-    /// Started, not ready yet.
-    Starting,
-    /// Serving.
-    Ready,
-    /// Letting its connections end.
-    Draining,
-    /// Sent SIGKILL.
-    Killed,
-    /// Still there long after SIGKILL.
-    Stuck,
-}
-
-/// The roll under way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Roll {
-    /// Its number.
-    pub roll: u64,
-    /// What it is doing, as a sentence.
-    pub sentence: String,
-    /// What it rolls onto.
-    pub candidate: Build,
-}
-
-/// A build that failed and is not tried again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Latch {
-    /// The build.
-    pub build: Build,
-    /// Why it failed.
-    pub reason: String,
-    /// The last lines that its worker wrote.
-    #[serde(default)]
-    pub output: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use pump_control::control::{Ask, Build, Outcome, Phase, Reply, Request, Restart, Status};
+use pump_control::control::{Ask, Build, Event, Outcome, Phase, Reply, Request, Restart, Status};
 use pump_control::{ExitStatus, encode};
 use pump_repository::sha256;
 
@@ -45,15 +45,10 @@ impl Master {
             workers_build: build,
             generation: 1,
             wanted: 2,
-            workers: Vec::new(),
             public_url: "https://social.example".to_owned(),
-            listen: Vec::new(),
             config: place.path("etc/pump/pumpd.toml"),
             up_seconds: 1,
-            roll: None,
-            last_roll: None,
-            latch: None,
-            notes: Vec::new(),
+            ..Status::default()
         };
         let state = State { status, asked: Vec::new(), outcome: None, ended: false };
         let state = Arc::new(Mutex::new(state));
@@ -112,7 +107,12 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
             let mut state = state.lock().expect("no test panics with it");
             state.asked.push(restart.clone());
             say(&Reply::Accepted { roll: 1 })?;
-            say(&Reply::Step { roll: 1, text: "worker 3 is ready, worker 1 leaves".to_owned() })?;
+            say(&Reply::Step {
+                roll: 1,
+                text: "worker 3 is ready, worker 1 leaves".to_owned(),
+                event: Event::Other,
+                millis: 1,
+            })?;
             let outcome = state.outcome.clone().unwrap_or_else(|| {
                 let path = restart.candidate.expect("pump names its candidate");
                 state.status.workers_build = build_at(&path, "2.0.0");

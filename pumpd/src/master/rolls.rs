@@ -150,7 +150,7 @@ impl Master {
     pub(super) fn step(&mut self, text: String) {
         info!("{text}");
         let Some(roll) = self.rolls.under_way else { return };
-        let reply = Reply::Step { roll: roll.0, text };
+        let reply = Reply::Step { roll: roll.0, text, event: Default::default(), millis: 0 };
         for client in &self.rolls.waiting {
             self.control.say(*client, &reply);
         }

@@ -40,14 +40,18 @@ impl Master {
                 roll: roll.id.0,
                 sentence: stage(&roll.stage).to_owned(),
                 candidate: build(roll.generation),
+                generation: roll.generation.0,
+                ..Roll::default()
             }),
             last_roll: self.rolls.last.clone(),
             latch: cluster.and_then(|cluster| cluster.latch()).map(|latch| Latch {
                 build: build(latch.generation),
                 reason: latch.failure.text.clone(),
                 output: latch.failure.output.clone(),
+                hint: None,
             }),
             notes,
+            ..Status::default()
         }
     }
 
@@ -127,6 +131,7 @@ impl Master {
                     State::Stuck => WorkerState::Stuck,
                 },
                 connections: process.and_then(|process| process.connections),
+                ..Worker::default()
             }
         };
         cluster.workers().iter().map(describe).collect()
