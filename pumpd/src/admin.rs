@@ -66,6 +66,7 @@ pub(crate) fn check(configured: &Configured) -> Done {
 /// `pumpd migrate`
 pub(crate) fn migrate(configured: &Configured) -> Done {
     let config = read(configured)?;
+    crate::faults::migrating().map_err(|error| Failed::new(ExitStatus::Failed, error.into()))?;
     let migrated = pump_store::migrate(&config.data_dir).map_err(|error| store(error, &config))?;
     let database = Store::open(&config.data_dir).map_err(|error| store(error, &config))?;
     database.check_public_url(&config.public_url()).map_err(|error| store(error, &config))?;

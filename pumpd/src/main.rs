@@ -6,6 +6,7 @@
 mod admin;
 mod cli;
 mod config;
+mod faults;
 mod inherit;
 mod log;
 mod master;
@@ -25,6 +26,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 fn main() -> ExitStatus {
     let inherited = Inherited::at_start();
+    faults::arm();
     // The master takes its signals from a descriptor and blocks them; its children start with that
     // mask and begin with a clean one.
     if let Err(error) = SigSet::empty().thread_set_mask() {

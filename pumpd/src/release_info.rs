@@ -37,14 +37,14 @@ pub(crate) fn of_file() -> io::Result<ReleaseInfo> {
 
 fn describe(build: [u8; 32]) -> ReleaseInfo {
     let schema = pump_store::SCHEMA;
-    ReleaseInfo {
+    crate::faults::info(ReleaseInfo {
         version: Version::parse(VERSION).expect("the version was given to the build as semver"),
         build: build.into(),
         magic: magic(),
         accepts: ACCEPTS.to_vec(),
         unit: UNIT,
         schema: Schema { version: schema.version, compat: schema.compat },
-    }
+    })
 }
 
 /// The magic, or the one that a build for tests was given.

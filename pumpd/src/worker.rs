@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Failed};
 use crate::config::Config;
+use crate::faults;
 use crate::inherit::Inherited;
 use crate::release_info::VERSION;
 use accept::Listener;
@@ -48,6 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// `pumpd worker`
 pub(crate) fn run(channel: i32, mut inherited: Inherited) -> Result<ExitStatus, Failed> {
     let failed = |error: anyhow::Error| Failed::new(ExitStatus::Failed, error);
+    faults::worker_starts();
     prepare_process().map_err(|error| failed(error.into()))?;
     let (channel, start) =
         Channel::take(channel, &mut inherited).map_err(|error| failed(error.into()))?;
@@ -102,6 +104,7 @@ async fn work(
         tokio::spawn(listener.accept(serving.clone(), Arc::clone(&connections)));
     }
     channel.say(&FromWorker::Ready { generation }).await;
+    faults::worker_is_ready();
 
     // From here on the worker serves until somebody wants it to leave.
     let hand_over_to = loop {
@@ -128,6 +131,7 @@ async fn work(
             _ = terminate.recv() => break None,
         }
     };
+    faults::worker_leaves().await;
     let given = hand_over_to.map(|to| hand_over::give(to, serving.clone(), drain.clone()));
     if !matches!(given, Some(Ok(()))) {
         drain.begin(Stage::LameDuck);

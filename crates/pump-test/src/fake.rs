@@ -1,8 +1,8 @@
 //! Candidates that are no good, and one that is: executable files for a master to roll onto.
 //!
-//! A bad one is a shell script. It prints the `release-info` of the real program with its own
-//! hash as the build, `migrate` does nothing, and whatever else it is asked the real program does; so
-//! the master gets as far as starting its worker.
+//! A bad one is the true program with some bytes behind its end, which say how it fails
+//! ([`faulty`]). Builds for tests read them, and a release does not. Only a candidate that cannot even say
+//! what it is has to be a script.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,9 +10,66 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde::Serialize;
 
-/// What is wrong with a candidate.
+/// The last bytes of a program that is to fail.
+const MARK: &[u8] = b"pumpd, with faults\n";
+
+/// What goes wrong in a build. All of it may be asked for at once; nothing is the default.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Faults {
+    /// `release-info` names this version.
+    pub version: Option<String>,
+    /// `release-info` names this magic number, which accepts no other.
+    pub magic: Option<u32>,
+    /// `migrate` fails with `no room`.
+    pub migrate_fails: bool,
+    /// A worker writes `no good` and exits with this code at once.
+    pub exits: Option<u8>,
+    /// A worker never becomes ready; SIGTERM ends it, unless it stays.
+    pub hangs: bool,
+    /// A worker that is asked to leave, by its master or by SIGTERM, serves on.
+    pub stays: bool,
+    /// A worker that is asked to leave turns round and round in its event loop.
+    pub blocks_when_leaving: bool,
+    /// A worker's event loop does so at this request of its life, counted from 1.
+    pub blocks_after_requests: Option<u64>,
+    /// A worker dies so long after it was ready, in milliseconds.
+    pub dies_after_millis: Option<u64>,
+    /// A worker dies at this request of its life, counted from 1.
+    pub dies_after_requests: Option<u64>,
+    /// So many requests of a hundred are answered with 500 and not done.
+    pub errors_percent: u64,
+    /// So many requests of a hundred panic.
+    pub panics_percent: u64,
+    /// Each answer takes so much longer, in milliseconds.
+    pub delay_millis: u64,
+    /// Each request leaves so much memory behind, in KiB.
+    pub leaks_kib: usize,
+    /// A master breaks right after it has taken the place of another one.
+    pub after_exec: Option<Break>,
+    /// A master breaks where it is to show, as a child, that it could do so.
+    pub rehearsing: Option<Break>,
+}
+
+/// How a master breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Break {
+    /// It does nothing any more.
+    Hangs,
+    /// SIGABRT.
+    Aborts,
+    /// SIGSEGV.
+    OverflowsItsStack,
+    /// It exits with 9.
+    Exits,
+    /// It meets an error that it can speak of.
+    Fails,
+}
+
+/// What is wrong with a candidate, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Its worker writes `no good` to stderr and exits with this code at once.
@@ -21,7 +78,7 @@ pub enum Fault {
     Hangs,
     /// Its worker never becomes ready and only SIGKILL ends it.
     IgnoresTerm,
-    /// Its worker is real, and dies half a second after it was started.
+    /// Its worker dies half a second after it was ready.
     DiesSoon,
     /// Its `migrate` fails with `no room` on stderr.
     MigrateFails,
@@ -42,56 +99,74 @@ pub fn other_build(of: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
     write_executable(&folder.join(name), &program)
 }
 
-/// A candidate with a fault, which claims to be this version. `of` is the program it imitates.
+/// A copy of a program that is another build and fails as it is told.
 ///
 /// # Errors
-/// When `of` has no `release-info`, or the file cannot be written.
-pub fn candidate(of: &Path, folder: &Path, version: &str, fault: Fault) -> Result<PathBuf> {
-    let output = Command::new(of).arg("release-info").output()?;
-    ensure!(output.status.success(), "`{} release-info` failed", of.display());
-    let mut info: Value = serde_json::from_slice(&output.stdout)?;
-    info["version"] = version.into();
-    info["build"] = "@BUILD@".into();
-    if let Fault::Magic(magic) = fault {
-        info["magic"] = magic.into();
-        info["accepts"] = Value::Array(Vec::new());
-    }
-    let info = match fault {
-        Fault::NoInfo => "this is no information".to_owned(),
-        _ => info.to_string(),
-    };
-    // Sleeps are bounded, so a script that a test forgot ends by itself.
-    let worker = match fault {
-        Fault::Exits(code) => format!("echo 'no good' >&2; exit {code}"),
-        Fault::Hangs => "exec sleep 600".to_owned(),
-        Fault::IgnoresTerm => {
-            // What is ignored stays ignored over an exec.
-            "trap '' TERM; exec sleep 600".to_owned()
-        }
-        Fault::DiesSoon => {
-            format!(
-                "'{}' \"$@\" & sleep 0.5; kill -9 $!; echo 'died soon' >&2; exit 9",
-                of.display()
-            )
-        }
-        Fault::MigrateFails | Fault::NoInfo | Fault::Magic(_) => {
-            format!("exec '{}' \"$@\"", of.display())
-        }
-    };
-    let migrate = match fault {
-        Fault::MigrateFails => "echo 'no room' >&2; exit 1",
-        _ => "exit 0",
-    };
-    // The master asks the candidate whether it understands the configuration, too.
-    let real = of.display();
-    let script = format!(
-        "#!/bin/sh\ncase \"$1\" in\n\
-         release-info) build=$(sha256sum <\"$0\" | cut -c1-64)\n\
-         printf '%s\\n' '{info}' | sed \"s/@BUILD@/$build/\" ;;\n\
-         check) exec '{real}' \"$@\" ;;\nmigrate) {migrate} ;;\nworker) {worker} ;;\n*) exec '{}' \"$@\" ;;\nesac\n",
+/// When it cannot be copied, or is of a release, which cannot be told to fail.
+pub fn faulty(of: &Path, folder: &Path, name: &str, faults: &Faults) -> Result<PathBuf> {
+    let copy = copy_with(of, folder, name, faults)?;
+    ensure!(
+        listens(&copy)?,
+        "`{}` cannot be told to fail: tests need a build with debug assertions, or one with \
+         `--features pumpd/faults`",
         of.display()
     );
-    write_executable(&folder.join(format!("pumpd-{version}-{}", name_of(fault))), script.as_bytes())
+    Ok(copy)
+}
+
+/// Whether a program can be told to fail. One that is shipped cannot.
+///
+/// # Errors
+/// When it cannot be copied or run.
+pub fn can_fail(program: &Path) -> Result<bool> {
+    let folder = tempfile::tempdir()?;
+    listens(&copy_with(program, folder.path(), "pumpd", &Faults::default())?)
+}
+
+fn copy_with(of: &Path, folder: &Path, name: &str, faults: &Faults) -> Result<PathBuf> {
+    let mut program = fs::read(of).with_context(|| format!("reading `{}`", of.display()))?;
+    let mut told = serde_json::to_value(faults)?;
+    // Two candidates with the same faults are two builds.
+    told["name"] = name.into();
+    let told = told.to_string();
+    program.extend_from_slice(told.as_bytes());
+    program.extend_from_slice(&u32::try_from(told.len())?.to_le_bytes());
+    program.extend_from_slice(MARK);
+    write_executable(&folder.join(name), &program)
+}
+
+/// Whether a program with faults says that it has some.
+fn listens(program: &Path) -> Result<bool> {
+    let output = Command::new(program).arg("--version").output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{} --version` failed: {said}", program.display());
+    Ok(said.contains("told to fail"))
+}
+
+/// A candidate with one fault, which claims to be this version. `of` is the program it is made from.
+///
+/// # Errors
+/// As [`faulty`].
+pub fn candidate(of: &Path, folder: &Path, version: &str, fault: Fault) -> Result<PathBuf> {
+    let name = format!("pumpd-{version}-{}", name_of(fault));
+    let own = Faults { version: Some(version.to_owned()), ..Faults::default() };
+    let faults = match fault {
+        Fault::NoInfo => {
+            let script = format!(
+                "#!/bin/sh\n[ \"$1\" = release-info ] || exec '{}' \"$@\"\n\
+                 echo this is no information\n",
+                of.display()
+            );
+            return write_executable(&folder.join(name), script.as_bytes());
+        }
+        Fault::Exits(code) => Faults { exits: Some(code), ..own },
+        Fault::Hangs => Faults { hangs: true, ..own },
+        Fault::IgnoresTerm => Faults { hangs: true, stays: true, ..own },
+        Fault::DiesSoon => Faults { dies_after_millis: Some(500), ..own },
+        Fault::MigrateFails => Faults { migrate_fails: true, ..own },
+        Fault::Magic(magic) => Faults { magic: Some(magic), ..own },
+    };
+    faulty(of, folder, &name, &faults)
 }
 
 fn name_of(fault: Fault) -> String {
@@ -107,30 +182,4 @@ fn write_executable(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
     fs::set_permissions(&beside, fs::Permissions::from_mode(0o755))?;
     fs::rename(&beside, path)?;
     Ok(path.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_faulty_candidate_tells_its_own_build_and_then_fails_as_asked() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let info = r#"printf '{"version":"1.0.0","build":"x","magic":1,"accepts":[],"unit":1}\n'"#;
-        let of = folder.path().join("real");
-        write_executable(&of, format!("#!/bin/sh\n{info}\n").as_bytes()).expect("written");
-
-        let bad = candidate(&of, folder.path(), "9.9.9", Fault::Exits(7)).expect("made");
-        let told = Command::new(&bad).arg("release-info").output().expect("runs").stdout;
-        let told: Value = serde_json::from_slice(&told).expect("is JSON");
-        assert_eq!(told["version"], "9.9.9");
-        assert_eq!(told["build"], crate::process::sha256(&bad).expect("readable"));
-        let worker = Command::new(&bad).args(["worker", "--channel", "3"]).output().expect("runs");
-        assert_eq!(worker.status.code(), Some(7));
-        assert_eq!(worker.stderr, b"no good\n");
-
-        let other = candidate(&of, folder.path(), "9.9.9", Fault::Magic(4)).expect("made");
-        let told = Command::new(&other).arg("release-info").output().expect("runs").stdout;
-        assert!(String::from_utf8_lossy(&told).contains(r#""magic":4"#));
-    }
 }

@@ -104,6 +104,11 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
         None => build(args)?,
     };
     let pumpd = read(&binaries.join("pumpd"))?;
+    anyhow::ensure!(
+        !pump_test::fake::can_fail(&binaries.join("pumpd"))?,
+        "this `pumpd` can be told to fail by the end of its file: a release is built without the feature \
+         `faults` and without debug assertions"
+    );
     let info = ask(&binaries.join("pumpd"))?;
     anyhow::ensure!(
         info.build == sha256(&pumpd),

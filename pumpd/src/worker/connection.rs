@@ -28,6 +28,7 @@ use super::hand_over::Moving;
 use super::head::Head;
 use super::stream::{Stream, Traffic};
 use crate::config::Config;
+use crate::faults;
 
 /// Hyper wants a duration to make its sleep with; the sleep never ends (see `head`).
 const NEVER: Duration = Duration::from_secs(3600);
@@ -232,7 +233,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
-        let answer = self.service.clone().call(request);
+        let answer = faults::answering(self.service.clone().call(request));
         let (draining, stays) = (self.draining.clone(), self.stays);
         Box::pin(async move {
             let mut answer = answer.await?;

@@ -3,6 +3,7 @@
 mod client;
 mod control;
 mod drain;
+mod faults;
 mod hand_over;
 mod limits;
 mod orphan;
