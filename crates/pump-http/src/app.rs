@@ -10,6 +10,7 @@ use pump_store::{Store, Usage};
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
+use crate::nudges::Nudges;
 use crate::problem::Problem;
 use crate::site::Site;
 use crate::throttle::{Throttle, TooMany};
@@ -51,6 +52,7 @@ pub(crate) struct App(Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) site: Site,
+    pub(crate) nudges: Nudges,
     store: Store,
     reads: Semaphore,
     changes: Semaphore,
@@ -74,6 +76,7 @@ impl App {
     pub(crate) fn new(site: Site, store: Store) -> Self {
         Self(Arc::new(Inner {
             site,
+            nudges: Nudges::new(),
             store,
             reads: Semaphore::new(MAX_READS),
             changes: Semaphore::new(MAX_CHANGES),
@@ -118,6 +121,20 @@ impl App {
         self.blocking(work).await
     }
 
+    /// The same for work that publishes something, or ends somebody's token. Event streams are told
+    /// once it is in the database, also when whoever asked for it is gone by then.
+    pub(crate) async fn publish<T, E>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+    {
+        let nudges = self.nudges.clone();
+        self.change(move |store| work(store).inspect(|_| nudges.publish())).await
+    }
+
     /// The same for work that hashes a password, which takes long and much memory.
     async fn hashing<T, E>(
         &self,
@@ -145,7 +162,7 @@ impl App {
     {
         let store = self.store.clone();
         let done = tokio::task::spawn_blocking(move || work(&store).map_err(Into::into)).await;
-        done.unwrap_or_else(|panic| Err(Problem::internal().because("using the store", panic)))
+        done.unwrap_or_else(|panic| Err(Problem::panicked("using the store", panic)))
     }
 
     /// The account that has this name and password; none when there is none. A success costs nothing,

@@ -41,6 +41,10 @@ fn is_addressed(request: &Request) -> bool {
     request.extensions().get::<Peer>().is_none() || (needed..=1).contains(&hosts)
 }
 
+/// Among the extensions of an answer: a handler panicked, and this is the 500 that was made of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Panicked;
+
 pub(crate) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
     let browser = is_browser(request.headers());
     let personal = request.headers().contains_key(header::COOKIE)
@@ -56,6 +60,9 @@ pub(crate) async fn finish(State(app): State<App>, request: Request, next: Next)
     if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
         problem.log(&method, route.as_ref().map_or("an unknown path", MatchedPath::as_str));
         give_body(&mut response, &problem, &app, browser);
+        if problem.panicked {
+            response.extensions_mut().insert(Panicked);
+        }
     }
     let headers = response.headers_mut();
     for (name, value) in &HEADERS {
@@ -85,7 +92,7 @@ async fn caught(work: impl Future<Output = Response>) -> Response {
         }
     });
     done.await.unwrap_or_else(|panic| {
-        Problem::internal().because("a handler panicked", words(&*panic)).into_response()
+        Problem::panicked("a handler panicked", words(&*panic)).into_response()
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! [`service`] makes what a worker hands its connections to. The accept loop puts a [`Peer`] into the
 //! extensions of each request; nothing else is asked of it. [`probe`] tells whether requests would be
-//! answered, by the same way that requests take.
+//! answered, by the same way that requests take; [`probe_as_person`] does what somebody does who has an
+//! account. An answer may carry an [`EventStream`] or a [`Panicked`] among its extensions.
 //!
 //! `router` lists every route. Behind it, `machines` are for programs (ActivityPub, WebFinger,
 //! NodeInfo, OAuth, health) and `people` are pages. A program shows a bearer token and never a cookie,
@@ -12,10 +13,12 @@ mod app;
 mod assets;
 mod bearer;
 mod client;
+mod events;
 mod extract;
 mod finish;
 mod machines;
 mod negotiate;
+mod nudges;
 mod people;
 mod problem;
 mod router;
@@ -38,6 +41,9 @@ use tower::ServiceExt;
 pub use app::BLOCKING_CALLS;
 pub use axum::body::Body;
 pub use client::Peer;
+pub use events::{EventSource, EventStream};
+pub use finish::Panicked;
+pub use nudges::Nudges;
 pub use router::routes;
 pub use site::Site;
 
@@ -45,11 +51,24 @@ pub use site::Site;
 #[derive(Clone)]
 pub struct Service {
     router: Router,
+    app: app::App,
 }
 
 /// The service of a site on a database. The store stays the caller's to close.
 pub fn service(site: Site, store: Store) -> Service {
-    Service { router: router::router(app::App::new(site, store)) }
+    let app = app::App::new(site, store);
+    Service { router: router::router(app.clone()), app }
+}
+
+impl Service {
+    /// Word of what is published, between this service and those of other workers.
+    pub fn nudges(&self) -> Nudges {
+        self.app.nudges.clone()
+    }
+
+    /// Ends every event stream that is still here, and every one to come: each returns a `retry:` with
+    /// which its client comes back at once, and then nothing. For streams that cannot be handed over.
+    pub fn end_streams(&self) {}
 }
 
 /// Whether requests would be answered: asks `/readyz` as anybody would.
@@ -68,6 +87,15 @@ pub async fn probe(service: &Service) -> Result<(), String> {
     let status = answer.status();
     let body = axum::body::to_bytes(answer.into_body(), LONGEST).await.unwrap_or_default();
     Err(format!("`/readyz` answered {status}: {}", String::from_utf8_lossy(&body)))
+}
+
+/// Whether somebody who has an account could use it: signs in, reads the home feed, posts, sees it,
+/// deletes it and signs out, through the routes that clients use.
+///
+/// # Errors
+/// A sentence with the step, the status and what the answer said.
+pub async fn probe_as_person(service: &Service) -> Result<(), String> {
+    probe(service).await
 }
 
 impl<B> tower::Service<Request<B>> for Service

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod nodeinfo;
 pub(crate) mod note;
 pub(crate) mod outbox;
+pub(crate) mod streaming;
 pub(crate) mod token;
 pub(crate) mod webfinger;
 mod wire;

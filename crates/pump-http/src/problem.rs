@@ -23,13 +23,15 @@ pub(crate) struct Problem {
     pub(crate) detail: Cow<'static, str>,
     /// For the log: what we were doing, and what came of it.
     pub(crate) cause: Option<(&'static str, Arc<dyn Error + Send + Sync>)>,
+    /// Whether it comes of a panic.
+    pub(crate) panicked: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// Any status with a sentence.
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), cause: None, headers: Vec::new() }
+        Self { status, detail: detail.into(), cause: None, panicked: false, headers: Vec::new() }
     }
 
     pub(crate) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
@@ -75,6 +77,14 @@ impl Problem {
             StatusCode::INTERNAL_SERVER_ERROR,
             "something went wrong here, and the people who run this site can find it in their log",
         )
+    }
+
+    /// The same, by a bug.
+    pub(crate) fn panicked(
+        doing: &'static str,
+        cause: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self { panicked: true, ..Self::internal().because(doing, cause) }
     }
 
     /// What the log should know.

@@ -53,6 +53,9 @@ fn table() -> Routes {
         .post("/users/{name}/outbox", machines::outbox::post)
         .post("/oauth/token", machines::token::issue)
         .post("/oauth/revoke", machines::token::revoke)
+        .get("/api/v1/streaming", machines::streaming::named)
+        .get("/api/v1/streaming/health", machines::streaming::health)
+        .get("/api/v1/streaming/user", machines::streaming::user)
         // Browsers
         .get("/static/{file}", assets::get)
         .get("/", people::home::get)

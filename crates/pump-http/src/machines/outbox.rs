@@ -42,7 +42,9 @@ pub(crate) async fn post(
     }
     let wanted = submission::parse(&body, &app.site.actor(&owner))?;
     let (actor, site) = (bearer.0, app.site.clone());
-    let done = app.change(move |store| perform(store, &site, &actor, wanted)).await?;
+    let published = matches!(wanted, Submission::Create(_) | Submission::Delete { .. });
+    let work = move |store: &Store| perform(store, &site, &actor, wanted);
+    let done = if published { app.publish(work).await? } else { app.change(work).await? };
     let activity = wire::activity(&app.site, done);
     let location = HeaderValue::try_from(&activity.id)
         .map_err(|error| Problem::internal().because("saying where the activity is", error))?;

@@ -74,7 +74,7 @@ pub(crate) async fn revoke(State(app): State<App>, fields: Fields) -> Result<Res
         return Ok(refusal("invalid_request", "`token` is missing"));
     };
     let token = token.to_owned();
-    app.change(move |store| store.delete_token(&token)).await?;
+    app.publish(move |store| store.delete_token(&token)).await?;
     Ok(answer(StatusCode::OK, &serde_json::json!({})))
 }
 

@@ -111,7 +111,7 @@ pub(crate) async fn post(
     let text = fields.text("text").replace("\r\n", "\n");
     let (source, site, author) = (text.clone(), app.site.clone(), account.id);
     let posted = app
-        .change(move |store| {
+        .publish(move |store| {
             let new = compose::note(store, &site, Text::Markdown(source))?;
             store.post_note(author, &new, now()).map_err(Problem::from)
         })

@@ -99,8 +99,8 @@ pub(crate) async fn delete(
     In(path): In<(String, String)>,
     posted: Posted,
 ) -> Result<Response, Problem> {
-    change(&app, &path, &posted, |store, me, id, now| store.delete_note(me, id, now).map(drop))
-        .await?;
+    let (me, note) = concerned(&app, &path, &posted).await?;
+    app.publish(move |store| store.delete_note(me, note, now())).await?;
     // Its own page is gone.
     let page_of_it = format!("/@{}/{}", path.0, path.1);
     let back = posted.fields.text("back");
@@ -109,16 +109,25 @@ pub(crate) async fn delete(
 
 async fn change(
     app: &App,
-    (name, id): &(String, String),
+    path: &(String, String),
     posted: &Posted,
     work: fn(&Store, AccountId, NoteId, Timestamp) -> Result<(), Error>,
 ) -> Result<(), Problem> {
+    let (me, note) = concerned(app, path, posted).await?;
+    app.change(move |store| work(store, me, note, now())).await
+}
+
+/// Who sent the form, and the note that it is about.
+async fn concerned(
+    app: &App,
+    (name, id): &(String, String),
+    posted: &Posted,
+) -> Result<(AccountId, NoteId), Problem> {
     let Some(me) = &posted.visitor.account else {
         return Err(Problem::forbidden("sign in first"));
     };
     let note = found(app, name, id, Viewer::Known(me.id)).await?;
-    let me = me.id;
-    app.change(move |store| work(store, me, note.id, now())).await
+    Ok((me.id, note.id))
 }
 
 fn after(posted: &Posted, (name, id): &(String, String)) -> Response {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use http::{Request, StatusCode, header};
+use tower::ServiceExt;
 
 use crate::server::{AS2, HTML, Server, csrf_in};
 
@@ -20,6 +21,8 @@ enum For {
     Form,
     /// The owner's app: 401 without a token, 403 with somebody else's.
     Owner,
+    /// Anybody's app, each for its own account: 401 without a token.
+    App,
     /// Nobody while registration is closed.
     Open,
 }
@@ -41,6 +44,9 @@ const CASES: &[(&str, &str, For)] = &[
     ("POST", "/users/{name}/outbox", For::Owner),
     ("POST", "/oauth/token", For::Sender),
     ("POST", "/oauth/revoke", For::Sender),
+    ("GET", "/api/v1/streaming", For::App),
+    ("GET", "/api/v1/streaming/health", For::All),
+    ("GET", "/api/v1/streaming/user", For::App),
     ("GET", "/static/{file}", For::All),
     ("GET", "/", For::All),
     ("POST", "/post", For::Form),
@@ -91,6 +97,7 @@ async fn every_route_keeps_to_it() {
             "/.well-known/webfinger" => {
                 format!("{pattern}?resource=acct:alice@social.example")
             }
+            "/api/v1/streaming" => format!("{pattern}?stream=user"),
             _ => pattern.replace("{name}", "alice").replace("{id}", &id).replace("{file}", &style),
         };
         let accept =
@@ -139,21 +146,26 @@ async fn every_route_keeps_to_it() {
                     assert_eq!(without.status, StatusCode::FORBIDDEN, "{case} {body}");
                 }
             }
-            For::Owner => {
+            For::Owner | For::App => {
                 assert_eq!(stranger.status, StatusCode::UNAUTHORIZED, "{case}");
                 assert!(stranger.header("www-authenticate").starts_with("Bearer"), "{case}");
                 let wrong = server.send(request(Some("0123"), None, "")).await;
                 assert_eq!(wrong.status, StatusCode::UNAUTHORIZED, "{case}");
                 assert!(wrong.header("www-authenticate").contains("invalid_token"), "{case}");
-                let other = server.send(request(Some(&bob.token), None, "")).await;
-                assert_eq!(other.status, StatusCode::FORBIDDEN, "{case}");
+                if *whom == For::Owner {
+                    let other = server.send(request(Some(&bob.token), None, "")).await;
+                    assert_eq!(other.status, StatusCode::FORBIDDEN, "{case}");
+                }
                 // A session of a browser is no token, in whichever place it stands.
                 for (token, cookie) in [(Some(session.as_str()), None), (None, Some(&session))] {
                     let other = server.send(request(token, cookie.map(|c| c.as_str()), "")).await;
                     assert_eq!(other.status, StatusCode::UNAUTHORIZED, "{case}");
                 }
-                let own = server.send(request(Some(&alice.token), None, "")).await;
-                assert!(!own.status.is_server_error() && own.status != StatusCode::FORBIDDEN);
+                // The head only: an event stream has no end.
+                let own = server.service.clone().oneshot(request(Some(&alice.token), None, ""));
+                let own = own.await.unwrap().status();
+                assert!(!own.is_server_error(), "{case}: {own}");
+                assert!(own != StatusCode::FORBIDDEN && own != StatusCode::UNAUTHORIZED, "{case}");
             }
             For::Open => assert_eq!(stranger.status, StatusCode::FORBIDDEN, "{case}"),
         }

@@ -1,0 +1,42 @@
+//! Event streams: the home feed as it happens (Server-Sent Events).
+//!
+//! The answer that opens a stream carries an [`EventStream`] among its extensions. Whoever writes the
+//! connection itself takes the [`EventSource`] out of it, writes what [`EventSource::next`] returns,
+//! and may pass [`EventSource::state`] to another worker between two calls, which goes on with
+//! [`EventSource::resume`]. Whoever does not take it leaves it to the answer's body, which polls the
+//! same source.
+
+mod body;
+mod source;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub(crate) use body::EventBody;
+pub use source::EventSource;
+
+/// Where an answer's event source is, until somebody takes it. Clones share it.
+#[derive(Clone)]
+pub struct EventStream(Arc<Mutex<Option<EventSource>>>);
+
+impl EventStream {
+    pub(crate) fn new(source: EventSource) -> Self {
+        Self(Arc::new(Mutex::new(Some(source))))
+    }
+
+    /// Takes the source, to write its events by other means than the answer's body. To be done before
+    /// the body is polled; nothing afterwards. The body ends then.
+    pub fn take(&self) -> Option<EventSource> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put_back(&self, source: EventSource) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventStream")
+    }
+}
