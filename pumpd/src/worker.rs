@@ -1,28 +1,30 @@
 //! A worker: takes the sockets it was given, opens the database, serves, drains, ends.
 //!
 //! The order of the end is the rule of 2017: first the listener, then what is in flight, then the
-//! database; the channel to the master goes with the process. `accept` takes connections, `connection`
-//! serves one, `drain` is the signal that all of them hear.
+//! database; the channel to the master goes with the process. `life` is the loop that hears the master,
+//! `accept` takes connections, `connection` serves one, `drain` is the signal that all of them hear.
 
 mod accept;
+mod activity;
 mod channel;
 mod connection;
 mod drain;
+mod figures;
 mod hand_over;
+mod handler;
 mod head;
+mod life;
+mod master;
 mod stream;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use pump_control::ExitStatus;
 use pump_control::channel::{FromWorker, Start};
-use pump_control::constants::ORPHAN_LIVES;
 use pump_store::Store;
 use rustix::fs::OFlags;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -33,18 +35,17 @@ use crate::faults;
 use crate::inherit::Inherited;
 use crate::release_info::VERSION;
 use accept::Listener;
-use channel::{Channel, Heard};
+use channel::Channel;
 use connection::Serving;
-use drain::{Drain, Stage};
+use drain::Drain;
+use life::Life;
+use master::Master;
 
 /// Threads for calls that block: as many as the site makes at a time, and one to close the database.
 const BLOCKING_THREADS: usize = pump_http::BLOCKING_CALLS + 1;
 
-/// How often a draining worker says what is still open, at most.
-const REPORT_EVERY: Duration = Duration::from_millis(100);
-
-/// How often an orphan looks whether there is a master again.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long the master has to read why a worker cannot serve.
+const SAID_WITHIN: Duration = Duration::from_secs(5);
 
 /// `pumpd worker`
 pub(crate) fn run(channel: i32, mut inherited: Inherited) -> Result<ExitStatus, Failed> {
@@ -54,6 +55,7 @@ pub(crate) fn run(channel: i32, mut inherited: Inherited) -> Result<ExitStatus, 
     let (channel, start) =
         Channel::take(channel, &mut inherited).map_err(|error| failed(error.into()))?;
     crate::log::begin();
+    figures::count_panics();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -89,59 +91,30 @@ async fn work(
         Ok(opened) => opened,
         Err(failed) => {
             let reason = format!("{:#}", failed.error);
-            channel.say(&FromWorker::Refused { generation, reason }).await;
+            channel.say(&FromWorker::Refused { generation, reason });
+            // A master that does not read it sees our end instead.
+            let _ = tokio::time::timeout(SAID_WITHIN, channel.written()).await;
             return Err(failed);
         }
     };
     let terminate = signal(SignalKind::terminate());
-    let mut terminate = terminate.map_err(|error| Failed::new(ExitStatus::Failed, error.into()))?;
+    let terminate = terminate.map_err(|error| Failed::new(ExitStatus::Failed, error.into()))?;
+    let pidfd = start.master.and_then(|number| {
+        let refused = |error| warn!("could not take the master's pidfd, doing without: {error}");
+        inherited.take(number).map_err(refused).ok()
+    });
+    let master = Master::new(pidfd, config.control_socket());
 
-    let permits = config.limits.connections_per_worker;
-    let connections = Arc::new(Semaphore::new(permits));
+    let connections = Arc::new(Semaphore::new(config.limits.connections_per_worker));
     let drain = Drain::new();
     let serving = Serving::new(service, &config, drain.subscribe(config.roll.linger));
     for listener in listeners {
         tokio::spawn(listener.accept(serving.clone(), Arc::clone(&connections)));
     }
-    channel.say(&FromWorker::Ready { generation }).await;
-    faults::worker_is_ready();
+    let names = (generation, start.worker);
+    let site = (serving, drain);
+    Life::new(channel, master, terminate, names, site, connections, &config).live().await;
 
-    // From here on the worker serves until somebody wants it to leave.
-    let hand_over_to = loop {
-        tokio::select! {
-            heard = channel.hear() => match heard {
-                Heard::TakeOver(socket) => {
-                    let connections = Arc::clone(&connections);
-                    tokio::spawn(hand_over::take(socket, serving.clone(), connections));
-                }
-                Heard::Drain(to) => break to,
-                Heard::MasterIsGone => {
-                    let worker = start.worker;
-                    warn!("worker {worker}: the master is gone, serving for another {ORPHAN_LIVES:?}");
-                    // The one wait for a time: nobody may come who could tell us.
-                    let control = config.control_socket();
-                    tokio::select! {
-                        () = tokio::time::sleep(ORPHAN_LIVES) => {}
-                        () = next_master(&control) => {}
-                        _ = terminate.recv() => {}
-                    }
-                    break None;
-                }
-            },
-            _ = terminate.recv() => break None,
-        }
-    };
-    faults::worker_leaves().await;
-    let given = hand_over_to.map(|to| hand_over::give(to, serving.clone(), drain.clone()));
-    if !matches!(given, Some(Ok(()))) {
-        drain.begin(Stage::LameDuck);
-    }
-    let emptied = empty(&connections, permits, &mut channel, generation);
-    // The master kills us then; an orphan has to do it itself.
-    let in_time = tokio::time::timeout(config.roll.drain, emptied).await.is_ok();
-    if !in_time {
-        warn!("worker {}: connections are cut after {:?}", start.worker, config.roll.drain);
-    }
     let closed = tokio::task::spawn_blocking(move || store.close()).await;
     match closed {
         Ok(Ok(())) => info!("worker {}: ended", start.worker),
@@ -149,17 +122,6 @@ async fn work(
         Err(error) => warn!("worker {}: closing the database failed: {error}", start.worker),
     }
     Ok(ExitStatus::Done)
-}
-
-/// Waits until a master listens where ours did. It cannot bind the addresses that we hold.
-async fn next_master(control: &Path) {
-    loop {
-        // First of all: the kernel may close our channel a moment before the dead master's socket.
-        tokio::time::sleep(LOOK_EVERY).await;
-        if UnixStream::connect(control).await.is_ok() {
-            return;
-        }
-    }
 }
 
 type Opened = (Store, Config, Vec<Listener>, pump_http::Service);
@@ -195,24 +157,4 @@ async fn open(start: &Start, inherited: &mut Inherited) -> Result<Opened, Failed
         Failed::new(ExitStatus::Preflight, anyhow::anyhow!("a first request fails: {why}"))
     })?;
     Ok((store, config, listeners, service))
-}
-
-/// Waits until no connection is left, and tells the master how many there still are.
-async fn empty(connections: &Semaphore, permits: usize, channel: &mut Channel, generation: u64) {
-    let mut told = None;
-    loop {
-        let open = permits - connections.available_permits();
-        if told != Some(open) {
-            told = Some(open);
-            let connections = open as u64;
-            let classes = pump_control::channel::Classes::default();
-            let said = FromWorker::Draining { generation, connections, classes, uploaded: 0 };
-            channel.say(&said).await;
-        }
-        let all = connections.acquire_many(permits as u32);
-        // Looked at again now and then, for the sake of the report only.
-        if let Ok(Ok(_all)) = tokio::time::timeout(REPORT_EVERY, all).await {
-            return;
-        }
-    }
 }

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
+use super::activity::Activity;
 use super::connection::Serving;
 use super::hand_over::Moving;
 use super::stream::{Socket, Stream};
@@ -65,8 +66,9 @@ impl Listener {
             let Ok(permit) = permit else { return };
             match accepted {
                 Ok((stream, peer)) => {
-                    let serving = serving.clone();
-                    tokio::spawn(serving.serve(Moving { stream, peer, permit }));
+                    let activity = Activity::begin(&serving.counters);
+                    let moving = Moving { stream, peer, permit, activity };
+                    tokio::spawn(serving.clone().serve(moving));
                 }
                 Err(error) if belongs_to_client(&error) => {}
                 Err(error) => {

@@ -10,10 +10,14 @@ use pump_control::channel::{FromWorker, Start, ToWorker};
 use pump_control::constants::MAX_CHANNEL_LINE;
 use pump_control::{Line, Lines, encode};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tracing::warn;
 
 use crate::inherit::Inherited;
+
+/// Bytes that wait for the master to read them, at most. All messages of a worker together that are not
+/// answers are told anew when something changes.
+const MAX_UNWRITTEN: usize = 64 * 1024;
 
 /// The way to the master.
 pub(super) struct Channel {
@@ -23,6 +27,8 @@ pub(super) struct Channel {
     unheard: VecDeque<Line>,
     /// Descriptors that came with it, in the order of the messages that have one.
     descriptors: VecDeque<OwnedFd>,
+    /// What is said and not written yet.
+    unwritten: Vec<u8>,
 }
 
 /// A socket of the standard library becomes tokio's when there is a runtime.
@@ -38,7 +44,13 @@ pub(super) enum Heard {
     Drain(Option<OwnedFd>),
     /// Take connections from another worker through this.
     TakeOver(OwnedFd),
-    MasterIsGone,
+    /// This is the pidfd of the new master.
+    Adopted(OwnedFd),
+    Figures,
+    Probe,
+    Nudge,
+    /// The other end of the channel is closed for good.
+    Closed,
 }
 
 impl Channel {
@@ -62,58 +74,102 @@ impl Channel {
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         };
         stream.set_nonblocking(true)?;
-        Ok((Self { stream: Either::Before(Some(stream)), lines, unheard, descriptors }, start))
+        let stream = Either::Before(Some(stream));
+        Ok((Self { stream, lines, unheard, descriptors, unwritten: Vec::new() }, start))
     }
 
-    /// Says something; a master that is gone does not hear it, which [`Self::hear`] tells.
-    pub(super) async fn say(&mut self, message: &FromWorker) {
-        if let Ok(stream) = self.stream() {
-            // See above.
-            let _ = stream.write_all(&encode(message)).await;
+    /// Says something, in the time that [`Self::hear`] and [`Self::written`] are given. A master that is
+    /// dead while its end is kept for the next one reads nothing: what is too much then is not said.
+    pub(super) fn say(&mut self, message: &FromWorker) {
+        let line = encode(message);
+        if self.unwritten.len() + line.len() <= MAX_UNWRITTEN {
+            self.unwritten.extend(line);
         }
     }
 
-    /// Waits until the master wants something, or is gone.
+    /// Waits until all is written that was said.
+    pub(super) async fn written(&mut self) -> io::Result<()> {
+        self.stream()?;
+        let Either::After(stream) = &self.stream else { return Ok(()) };
+        while !self.unwritten.is_empty() {
+            stream.writable().await?;
+            match stream.try_write(&self.unwritten) {
+                Ok(length) => drop(self.unwritten.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the master wants something, or is gone. Nothing is lost when this is given up.
     pub(super) async fn hear(&mut self) -> Heard {
         loop {
             while let Some(line) = self.unheard.pop_front() {
-                match understand(&line) {
-                    Some(ToWorker::Drain { hand_over: true }) => {
-                        return Heard::Drain(self.descriptors.pop_front());
-                    }
-                    Some(ToWorker::Drain { hand_over: false }) => return Heard::Drain(None),
-                    Some(ToWorker::TakeOver) => match self.descriptors.pop_front() {
-                        Some(socket) => return Heard::TakeOver(socket),
-                        None => warn!("the master sent no descriptor to take over by, ignoring it"),
-                    },
-                    // Of a later master, or said twice.
-                    _ => warn!(
-                        "the master said something that this build does not know, ignoring it"
-                    ),
+                if let Some(heard) = self.meant(&line) {
+                    return heard;
                 }
             }
             if self.stream().is_err() {
-                return Heard::MasterIsGone;
+                return Heard::Closed;
             }
-            let Either::After(stream) = &self.stream else { return Heard::MasterIsGone };
+            let Either::After(stream) = &self.stream else { return Heard::Closed };
             let descriptors = &mut self.descriptors;
-            let read = stream.async_io(Interest::READABLE, || receive(stream, descriptors)).await;
+            let read = tokio::select! {
+                read = stream.async_io(Interest::READABLE, || receive(stream, descriptors)) => read,
+                _ = stream.writable(), if !self.unwritten.is_empty() => {
+                    match stream.try_write(&self.unwritten) {
+                        Ok(length) => drop(self.unwritten.drain(..length)),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        // Nobody will ever read it. Whether there is something to hear is seen next.
+                        Err(_) => self.unwritten.clear(),
+                    }
+                    continue;
+                }
+            };
             match read {
                 Ok(bytes) if !bytes.is_empty() => self.unheard.extend(self.lines.push(&bytes)),
-                _ => return Heard::MasterIsGone,
+                _ => return Heard::Closed,
             }
         }
     }
 
-    fn stream(&mut self) -> io::Result<&mut tokio::net::UnixStream> {
+    /// What a line means, or nothing.
+    fn meant(&mut self, line: &Line) -> Option<Heard> {
+        let message = understand(line);
+        let carries = match &message {
+            Some(ToWorker::Drain { hand_over }) => *hand_over,
+            Some(ToWorker::TakeOver | ToWorker::Adopted) => true,
+            _ => false,
+        };
+        let descriptor = if carries { self.descriptors.pop_front() } else { None };
+        match (message, descriptor) {
+            (Some(ToWorker::Drain { .. }), to) => return Some(Heard::Drain(to)),
+            (Some(ToWorker::TakeOver), Some(from)) => return Some(Heard::TakeOver(from)),
+            (Some(ToWorker::Adopted), Some(master)) => return Some(Heard::Adopted(master)),
+            (Some(ToWorker::TakeOver | ToWorker::Adopted), None) => {
+                warn!("the master sent no descriptor with its message, ignoring it");
+            }
+            (Some(ToWorker::Figures), _) => return Some(Heard::Figures),
+            (Some(ToWorker::Probe), _) => return Some(Heard::Probe),
+            (Some(ToWorker::Nudge), _) => return Some(Heard::Nudge),
+            // Of a later master, or said twice. A descriptor that came with it is nobody else's.
+            _ => {
+                warn!("the master said something that this build does not know, ignoring it");
+                if self.unheard.is_empty() {
+                    self.descriptors.clear();
+                }
+            }
+        }
+        None
+    }
+
+    fn stream(&mut self) -> io::Result<()> {
         if let Either::Before(stream) = &mut self.stream {
             let stream = stream.take().ok_or(io::ErrorKind::NotConnected)?;
             self.stream = Either::After(tokio::net::UnixStream::from_std(stream)?);
         }
-        match &mut self.stream {
-            Either::After(stream) => Ok(stream),
-            Either::Before(_) => Err(io::ErrorKind::NotConnected.into()),
-        }
+        Ok(())
     }
 }
 

@@ -6,29 +6,25 @@
 //! worker, where a part of the next request may be there, too. A lame duck's connection that is busy is
 //! closed by its answer's `Connection: close` instead.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use pump_http::Peer;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
-use tower::Service as _;
 use tracing::debug;
 
+use super::activity::Activity;
 use super::drain::{Draining, Stage};
+use super::figures::Counters;
 use super::hand_over::Moving;
+use super::handler::Handler;
 use super::head::Head;
 use super::stream::{Stream, Traffic};
 use crate::config::Config;
-use crate::faults;
 
 /// Hyper wants a duration to make its sleep with; the sleep never ends (see `head`).
 const NEVER: Duration = Duration::from_secs(3600);
@@ -36,7 +32,8 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// What every connection of a worker shares.
 #[derive(Clone)]
 pub(super) struct Serving {
-    service: pump_http::Service,
+    pub(super) service: pump_http::Service,
+    pub(super) counters: Arc<Counters>,
     draining: Draining,
     head_bytes: usize,
     header: Duration,
@@ -58,6 +55,7 @@ impl Serving {
     pub(super) fn new(service: pump_http::Service, config: &Config, draining: Draining) -> Self {
         Self {
             service,
+            counters: Arc::default(),
             draining,
             head_bytes: config.limits.head_bytes,
             header: config.limits.header,
@@ -85,12 +83,18 @@ impl Serving {
     }
 
     async fn run(&self, moving: Moving, may_move: bool) -> Option<(Moving, mpsc::Sender<Moving>)> {
-        let Moving { stream, peer, permit } = moving;
+        let Moving { stream, peer, permit, activity } = moving;
         let traffic = stream.traffic();
         let head = Head::new(stream.traffic());
         let stays = !may_move;
-        let handler =
-            Handler { service: self.service.clone(), draining: self.draining(), stays, peer };
+        let handler = Handler {
+            service: self.service.clone(),
+            counters: Arc::clone(&self.counters),
+            activity: Arc::clone(&activity),
+            draining: self.draining(),
+            stays,
+            peer,
+        };
         let mut hyper = http1::Builder::new()
             .timer(head.clone())
             .header_read_timeout(NEVER)
@@ -98,13 +102,14 @@ impl Serving {
             // A client may say that it has said everything and still wait for its answer.
             .half_close(true)
             .serve_connection(stream, handler);
-        let watched = Watched { serving: self, head, traffic, stays };
+        let watched = Watched { serving: self, activity: &activity, head, traffic, stays };
         match watched.drive(&mut hyper).await {
             Ok(Left::Ended) => None,
             Ok(Left::Moves(to)) => {
                 let parts = hyper.into_parts();
                 let stream = parts.io.between_requests(parts.read_buf);
-                Some((Moving { stream, peer, permit }, to))
+                activity.busy(false);
+                Some((Moving { stream, peer, permit, activity }, to))
             }
             Err(error) => {
                 // A client that went away, or spoke no HTTP. Nothing an operator could do.
@@ -124,6 +129,7 @@ enum Left {
 /// A connection with what is known about it from outside of hyper.
 struct Watched<'a> {
     serving: &'a Serving,
+    activity: &'a Activity,
     head: Head,
     traffic: Arc<Traffic>,
     /// Nobody else takes it.
@@ -162,6 +168,7 @@ impl Watched<'_> {
                     return Poll::Ready(ended.map(|()| Left::Ended));
                 }
                 let doing = self.doing();
+                self.activity.busy(doing != Doing::Idle);
                 if let (Stage::HandingOver(to), false, false) =
                     (stage, self.stays, doing == Doing::Busy)
                 {
@@ -213,35 +220,5 @@ impl Watched<'_> {
             (Doing::Busy, _) => self.serving.idle,
         };
         timer.reset(Instant::now() + within);
-    }
-}
-
-/// Hands requests to the site, and marks the answers of a draining worker.
-struct Handler {
-    service: pump_http::Service,
-    draining: Draining,
-    stays: bool,
-    peer: Peer,
-}
-
-type Answer = Response<pump_http::Body>;
-
-impl hyper::service::Service<Request<Incoming>> for Handler {
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(self.peer);
-        let answer = faults::answering(self.service.clone().call(request));
-        let (draining, stays) = (self.draining.clone(), self.stays);
-        Box::pin(async move {
-            let mut answer = answer.await?;
-            // Asked now and not when the request came: the drain may have begun in between.
-            if stays || draining.is_lame() {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(answer)
-        })
     }
 }

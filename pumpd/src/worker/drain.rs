@@ -44,6 +44,10 @@ impl Drain {
         self.sender.send_replace(stage);
     }
 
+    pub(super) fn is_handing_over(&self) -> bool {
+        matches!(*self.sender.borrow(), Stage::HandingOver(_))
+    }
+
     pub(super) fn subscribe(&self, linger: Duration) -> Draining {
         Draining { stage: self.sender.subscribe(), linger }
     }

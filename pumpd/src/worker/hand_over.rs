@@ -10,6 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{info, warn};
 
+use super::activity::Activity;
 use super::connection::Serving;
 use super::drain::{Drain, Stage};
 use super::stream::Stream;
@@ -49,6 +51,7 @@ pub(super) struct Moving {
     pub(super) stream: Stream,
     pub(super) peer: Peer,
     pub(super) permit: OwnedSemaphorePermit,
+    pub(super) activity: Arc<Activity>,
 }
 
 /// Begins to hand connections over through `socket`.
@@ -72,7 +75,10 @@ async fn giving(
     let mut given = 0_u64;
     while let Some(moving) = queue.recv().await {
         match pass(&socket, &moving).await {
-            Ok(true) => given += 1,
+            Ok(true) => {
+                given += 1;
+                serving.counters.handed_over.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(false) => drop(tokio::spawn(serving.clone().stay(moving))),
             Err(error) => {
                 warn!("the other worker no longer takes connections, serving on: {error}");
@@ -147,7 +153,8 @@ pub(super) async fn take(socket: OwnedFd, serving: Serving, connections: Arc<Sem
             let permit = Arc::clone(&connections).try_acquire_owned().ok();
             let moving = permit.and_then(|permit| {
                 let (stream, peer) = understand(message)?;
-                Some(Moving { stream, peer, permit })
+                let activity = Activity::begin(&serving.counters);
+                Some(Moving { stream, peer, permit, activity })
             });
             let answer = if moving.is_some() { TAKEN } else { REFUSED };
             // Answered before the first byte is read here: until then the giver could still take it back.

@@ -3,6 +3,7 @@
 mod client;
 mod control;
 mod drain;
+mod fake_master;
 mod faults;
 mod hand_over;
 mod limits;
@@ -10,6 +11,7 @@ mod orphan;
 mod proxy;
 mod roll;
 mod start;
+mod worker;
 
 use std::path::Path;
 
