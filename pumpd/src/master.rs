@@ -5,12 +5,14 @@
 //! and carries out what the policy answers. `child` and `worker` know how processes are made,
 //! `listen` owns the sockets, `control` speaks with `pump`, `notify` with systemd.
 
+mod asked;
 mod child;
 mod cluster;
 mod control;
 mod generation;
 mod jobs;
 mod listen;
+mod metrics;
 mod notify;
 mod outcome;
 mod rolls;
@@ -94,6 +96,8 @@ struct Master {
     workers: BTreeMap<WorkerId, WorkerProcess>,
     jobs: Jobs,
     rolls: rolls::Rolls,
+    metrics: metrics::Metrics,
+    questions: asked::Questions,
     notes: Vec<String>,
     /// Our own build, which stays the same while generations come and go.
     own: control_language::Build,
@@ -174,6 +178,8 @@ impl Master {
             workers: BTreeMap::new(),
             jobs: Jobs::default(),
             rolls: rolls::Rolls::default(),
+            metrics: metrics::Metrics::default(),
+            questions: asked::Questions::default(),
             notes,
             own: control_language::Build::default(),
             announced_ready: false,
@@ -210,6 +216,9 @@ impl Master {
         if self.jobs.deadline().is_some_and(|at| at <= now) {
             let text = "the database and the configuration were not checked in time".to_owned();
             self.abandon(&NotAllowed { exit: ExitStatus::Preflight, text, hint: None });
+        }
+        if self.questions.deadline().is_some_and(|at| at <= now) {
+            self.answer_now();
         }
         if self.cluster.as_ref().and_then(Cluster::deadline).is_some_and(|at| at <= now) {
             self.tell(Event::Tick);
@@ -262,7 +271,12 @@ impl Master {
 
     fn next_deadline(&self) -> Option<Duration> {
         let cluster = self.cluster.as_ref().and_then(Cluster::deadline);
-        let others = [self.next_alive, self.jobs.deadline(), self.control.deadline()];
+        let others = [
+            self.next_alive,
+            self.jobs.deadline(),
+            self.control.deadline(),
+            self.questions.deadline(),
+        ];
         cluster.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -287,21 +301,15 @@ impl Master {
         }
         for ask in self.control.read(id) {
             match ask {
-                Ask::Status => {
-                    let status = self.status();
-                    self.control.say(id, &Reply::Status(Box::new(status)));
-                }
+                Ask::Status => self.ask_for(id, asked::About::Status),
+                Ask::Metrics => self.ask_for(id, asked::About::Metrics),
                 Ask::Restart(restart) => self.restart_by_client(id, &restart),
                 Ask::Reload => {
                     let reloaded = self.reload();
-                    self.control.say(id, &Reply::Reloaded(reloaded));
-                }
-                Ask::Metrics => {
-                    let text = "# EOF\n".to_owned();
-                    self.control.say(id, &Reply::Metrics { text });
+                    self.control.answer(id, &Reply::Reloaded(reloaded));
                 }
                 Ask::Stop => {
-                    self.control.say(id, &Reply::Stopping);
+                    self.control.answer(id, &Reply::Stopping);
                     self.stop();
                 }
             }
@@ -320,6 +328,7 @@ impl Master {
         let Some(death) = death else { return };
         self.channel(id, PollFlags::IN);
         self.workers.remove(&id);
+        self.figures_end(id);
         let failure = Failure { text: format!("it {}", death.how), output: death.output };
         self.tell(Event::Exited { worker: id, failure });
     }
@@ -333,10 +342,15 @@ impl Master {
             let event = match said {
                 Ok(FromWorker::Ready { .. }) => Event::Ready { worker: id },
                 Ok(FromWorker::Refused { reason, .. }) => Event::Refused { worker: id, reason },
-                Ok(FromWorker::Draining { connections, .. }) => {
+                Ok(FromWorker::Draining { connections, classes, .. }) => {
                     if let Some(worker) = self.workers.get_mut(&id) {
                         worker.connections = Some(connections);
                     }
+                    self.metrics.has_open(id, classes);
+                    continue;
+                }
+                Ok(FromWorker::Figures { figures, .. }) => {
+                    self.figures_said(id, figures);
                     continue;
                 }
                 Ok(_) => continue,
@@ -432,7 +446,7 @@ impl Master {
                         process.child.kill();
                     }
                 }
-                Action::Step(text) => self.step(text),
+                Action::Step(text) => self.step(text, Default::default()),
                 Action::Ended { roll, ending } => self.roll_ended(roll, &ending),
                 Action::Abandon(failure) => {
                     error!("could not start: a worker failed: {}", failure.text);
@@ -457,13 +471,13 @@ impl Master {
         match WorkerProcess::start(worker, generation, build, &self.listening, path) {
             Ok(process) => {
                 let pid = process.child.pid;
-                let build = build.build();
-                self.step(format!(
-                    "worker {} of {} is started as process {pid}",
-                    worker.0,
-                    build.short()
-                ));
+                let build = build.build().short();
                 self.workers.insert(worker, process);
+                self.metrics.started(worker);
+                self.step(
+                    format!("worker {} of {build} is started as process {pid}", worker.0),
+                    control_language::Event::WorkerStarted(self.who(worker, generation)),
+                );
             }
             Err(source) => {
                 let text = format!("it could not be started: {source}");

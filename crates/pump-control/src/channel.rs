@@ -139,6 +139,15 @@ pub struct Classes {
     pub stream: u64,
 }
 
+impl Classes {
+    /// How many there are in all.
+    pub fn all(&self) -> u64 {
+        [self.idle, self.in_flight, self.upload, self.stream]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}
+
 /// What a worker has done since it was started. Sums only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -15,6 +15,9 @@ pub const ACCEPTS: &[u32] = &[1];
 /// The first magic whose master can take the place of a running one.
 pub const MASTER_MOVES_SINCE: u32 = 2;
 
+/// The first magic whose workers say their figures when they are asked.
+pub const FIGURES_SINCE: u32 = 2;
+
 /// Raised when the code needs something that the sandbox of the last number may lack.
 pub const UNIT: u32 = 1;
 

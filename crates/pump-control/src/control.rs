@@ -47,7 +47,7 @@ pub enum Ask {
     Reload,
     /// Drain and end (SIGTERM does the same).
     Stop,
-    /// All figures, as OpenMetrics text.
+    /// All figures, as `OpenMetrics` text.
     Metrics,
 }
 
@@ -100,7 +100,7 @@ pub enum Reply {
         text: String,
         /// The same, for a program. A build that knows no events leaves it out.
         #[serde(default)]
-        event: Event,
+        event: Box<Event>,
         /// Milliseconds since the roll was accepted.
         #[serde(default)]
         millis: u64,
@@ -120,7 +120,7 @@ pub enum Reply {
     Stopping,
     /// To `metrics`.
     Metrics {
-        /// OpenMetrics 1.0 text.
+        /// `OpenMetrics` 1.0 text.
         text: String,
     },
     /// The request was no request.

@@ -4,7 +4,7 @@ use pump_control::control::{Event, Reply, Status};
 
 fn step(line: &str) -> (String, Event, u64) {
     match serde_json::from_str(line) {
-        Ok(Reply::Step { text, event, millis, .. }) => (text, event, millis),
+        Ok(Reply::Step { text, event, millis, .. }) => (text, *event, millis),
         other => panic!("{line}: {other:?}"),
     }
 }

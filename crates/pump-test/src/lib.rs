@@ -16,6 +16,7 @@ pub mod fake;
 pub mod ledger;
 pub mod load;
 pub mod machine;
+pub mod openmetrics;
 pub mod process;
 mod random;
 pub mod wire;

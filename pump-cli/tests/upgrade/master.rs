@@ -110,7 +110,7 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
             say(&Reply::Step {
                 roll: 1,
                 text: "worker 3 is ready, worker 1 leaves".to_owned(),
-                event: Event::Other,
+                event: Box::new(Event::Other),
                 millis: 1,
             })?;
             let outcome = state.outcome.clone().unwrap_or_else(|| {

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use pump_control::ExitStatus;
-use pump_control::control::{Outcome, Reloaded, Reply, Restart};
+use pump_control::control::{self, Outcome, Reloaded, Reply, Restart};
 use pump_release::may_run_beside;
+use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 use super::Master;
 use super::cluster::{
-    Action, Asked, Ending, Event, Failure, Found, GenerationId, NotAllowed, Refusal, RollId,
+    Action, Asked, Ending, Event, Failure, Found, GenerationId, Moment, NotAllowed, Refusal,
+    RollId, WorkerId,
 };
 use super::control::ClientId;
 use super::generation::{self, Generation, Inspected};
@@ -18,13 +21,72 @@ use super::outcome;
 use crate::config::Config;
 
 /// What the loop remembers of rolls.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Rolls {
     /// The roll under way. The policy forgets it in the step that ends it; who waits hears that step too.
-    under_way: Option<RollId>,
+    under_way: Option<UnderWay>,
     /// Clients that wait for it.
     waiting: BTreeSet<ClientId>,
-    pub(crate) last: Option<Outcome>,
+    pub(crate) last: Option<Last>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    roll: RollId,
+    began: Moment,
+    /// How long it had taken under the master before this one.
+    before: Duration,
+}
+
+/// The roll that ended last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Last {
+    #[serde(default)]
+    pub(crate) roll: u64,
+    pub(crate) outcome: Outcome,
+    /// How long it took, in milliseconds.
+    #[serde(default)]
+    pub(crate) millis: u64,
+}
+
+/// [`Rolls`] as one master carries it to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(dead_code, reason = "used when masters replace each other")]
+pub(crate) struct CarriedRolls {
+    roll: Option<u64>,
+    millis: u64,
+    waiting: Vec<u64>,
+    last: Option<Last>,
+}
+
+impl Rolls {
+    /// What the next master has to know.
+    #[allow(dead_code, reason = "used when masters replace each other")]
+    pub(crate) fn carried(&self, now: Moment) -> CarriedRolls {
+        CarriedRolls {
+            roll: self.under_way.map(|one| one.roll.0),
+            millis: self.millis(now),
+            waiting: self.waiting.iter().map(|client| client.0).collect(),
+            last: self.last.clone(),
+        }
+    }
+
+    /// Goes on from what the last master knew. Clients keep their numbers.
+    #[allow(dead_code, reason = "used when masters replace each other")]
+    pub(crate) fn resume(carried: CarriedRolls, now: Moment) -> Self {
+        let before = Duration::from_millis(carried.millis);
+        let under_way =
+            carried.roll.map(|roll| UnderWay { roll: RollId(roll), began: now, before });
+        let waiting = carried.waiting.into_iter().map(ClientId).collect();
+        Self { under_way, waiting, last: carried.last }
+    }
+
+    /// How long the roll under way has taken, in milliseconds; 0 without one.
+    pub(crate) fn millis(&self, now: Moment) -> u64 {
+        let took = self.under_way.map(|one| one.before + now.saturating_sub(one.began));
+        took.map_or(0, |took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 impl Master {
@@ -42,13 +104,15 @@ impl Master {
         match self.begin_roll(asked, restart.candidate.as_deref()) {
             Err(refused) => {
                 warn!("a rolling restart is refused: {}", refused.text);
-                self.control.say(client, &Reply::Refused(refused));
+                self.control.answer(client, &Reply::Refused(refused));
             }
             Ok((roll, actions)) => {
-                self.control.say(client, &Reply::Accepted { roll: roll.0 });
+                let accepted = Reply::Accepted { roll: roll.0 };
                 if restart.wait {
+                    self.control.say(client, &accepted);
                     self.rolls.waiting.insert(client);
-                    self.control.waits(client, true);
+                } else {
+                    self.control.answer(client, &accepted);
                 }
                 self.carry_out(actions);
             }
@@ -77,7 +141,7 @@ impl Master {
                 let path = generation.path.display();
                 info!("roll {} onto `{path}` begins", roll.0);
                 self.generations.insert(id, generation);
-                self.rolls.under_way = Some(roll);
+                self.rolls.under_way = Some(UnderWay { roll, began: now, before: Duration::ZERO });
                 self.notify.reloading();
                 Ok((roll, actions))
             }
@@ -147,12 +211,25 @@ impl Master {
     }
 
     /// A line for the log, and for who waits for the roll under way.
-    pub(super) fn step(&mut self, text: String) {
+    pub(super) fn step(&mut self, text: String, event: control::Event) {
         info!("{text}");
-        let Some(roll) = self.rolls.under_way else { return };
-        let reply = Reply::Step { roll: roll.0, text, event: Default::default(), millis: 0 };
+        let Some(under_way) = self.rolls.under_way else { return };
+        let millis = self.rolls.millis(self.now());
+        let event = Box::new(event);
+        let reply = Reply::Step { roll: under_way.roll.0, text, event, millis };
         for client in &self.rolls.waiting {
             self.control.say(*client, &reply);
+        }
+    }
+
+    /// A worker as events name it.
+    pub(super) fn who(&self, worker: WorkerId, generation: GenerationId) -> control::Who {
+        let build = self.generations.get(&generation).map(|one| one.build().short());
+        control::Who {
+            worker: worker.0,
+            pid: self.workers.get(&worker).map_or(0, |process| process.child.pid),
+            generation: generation.0,
+            build: build.unwrap_or_default(),
         }
     }
 
@@ -164,11 +241,12 @@ impl Master {
         }
         let reply = Reply::Ended { roll: roll.0, outcome: outcome.clone() };
         for client in std::mem::take(&mut self.rolls.waiting) {
-            self.control.say(client, &reply);
-            self.control.waits(client, false);
+            self.control.answer(client, &reply);
         }
+        let millis = self.rolls.millis(self.now());
+        self.metrics.roll_ended(outcome.exit, millis);
         self.rolls.under_way = None;
-        self.rolls.last = Some(outcome);
+        self.rolls.last = Some(Last { roll: roll.0, outcome, millis });
         self.notify.ready();
     }
 

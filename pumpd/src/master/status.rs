@@ -1,6 +1,7 @@
 //! What the master says of the cluster, to `pump` and to systemd.
 
-use pump_control::control::{Latch, Phase, Roll, Status, Worker, WorkerState};
+use pump_control::channel::Classes;
+use pump_control::control::{Latch, Phase, Roll, RollStage, Status, Worker, WorkerState};
 
 use super::Master;
 use super::cluster::{self, GenerationId, Stage, State};
@@ -41,17 +42,24 @@ impl Master {
                 sentence: stage(&roll.stage).to_owned(),
                 candidate: build(roll.generation),
                 generation: roll.generation.0,
-                ..Roll::default()
+                stage: roll_stage(&roll.stage),
+                millis: self.rolls.millis(self.now()),
+                canary: None,
             }),
-            last_roll: self.rolls.last.clone(),
+            last_roll: self.rolls.last.as_ref().map(|last| last.outcome.clone()),
+            last_roll_number: self.rolls.last.as_ref().map(|last| last.roll),
+            last_roll_millis: self.rolls.last.as_ref().map(|last| last.millis),
             latch: cluster.and_then(|cluster| cluster.latch()).map(|latch| Latch {
                 build: build(latch.generation),
                 reason: latch.failure.text.clone(),
                 output: latch.failure.output.clone(),
-                hint: None,
+                hint: Some(
+                    "`pump upgrade` or `pump restart` onto another build; `pump restart --clear-latch` \
+                     tries this one again"
+                        .to_owned(),
+                ),
             }),
             notes,
-            ..Status::default()
         }
     }
 
@@ -117,6 +125,13 @@ impl Master {
         let Some(cluster) = &self.cluster else { return Vec::new() };
         let describe = |(id, worker): (&cluster::WorkerId, &cluster::Worker)| {
             let process = self.workers.get(id);
+            let figures = self.metrics.of(*id);
+            let connections = process.and_then(|process| process.connections);
+            let classes = figures.map(|figures| figures.open);
+            // An older build says how many are open while it drains, and no more.
+            let classes =
+                classes.filter(|open| connections.is_none() || *open != Classes::default());
+            let said = figures.filter(|figures| figures.resident > 0);
             let generation = self.generations.get(&worker.generation);
             Worker {
                 worker: id.0,
@@ -130,11 +145,25 @@ impl Master {
                     State::Killed { .. } => WorkerState::Killed,
                     State::Stuck => WorkerState::Stuck,
                 },
-                connections: process.and_then(|process| process.connections),
-                ..Worker::default()
+                connections: connections.or_else(|| classes.map(|open| open.all())),
+                classes,
+                age_seconds: self.metrics.age(*id).as_secs(),
+                resident: said.map(|figures| figures.resident),
+                requests: said.map(|figures| figures.requests),
+                server_errors: said.map(|figures| figures.server_errors),
             }
         };
         cluster.workers().iter().map(describe).collect()
+    }
+}
+
+fn roll_stage(stage: &Stage) -> RollStage {
+    match stage {
+        Stage::Inspecting => RollStage::Inspecting,
+        Stage::Preparing => RollStage::Preparing,
+        Stage::Surging => RollStage::Surging,
+        Stage::Settling => RollStage::Settling,
+        Stage::RollingBack(_) => RollStage::GoingBack,
     }
 }
 

@@ -7,6 +7,7 @@ mod fake_master;
 mod faults;
 mod hand_over;
 mod limits;
+mod metrics;
 mod orphan;
 mod proxy;
 mod roll;

@@ -1,0 +1,275 @@
+//! One client of the control socket: what it has asked, and what is still to be written to it.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use pump_control::constants::{
+    CONTROL_VERSION, MAX_CONTROL_BACKLOG, MAX_CONTROL_CLIENTS, MAX_CONTROL_LINE,
+};
+use pump_control::control::{Ask, ErrorCode, Reply};
+use pump_control::{Line, Lines, encode};
+
+use super::http::{self, Head, Wanted};
+
+/// Requests of one client that wait for an answer. Until it has had one it is not read any more.
+const MAX_AWAITED: u32 = 8;
+
+/// A client and what is known of it.
+pub(super) struct Client {
+    stream: UnixStream,
+    lines: Lines,
+    speaks: Speaks,
+    out: Vec<u8>,
+    may_change: bool,
+    /// It has said everything; closed when all is written.
+    ending: bool,
+    /// Answers that are still to come, so it is not closed before them.
+    awaited: u32,
+}
+
+/// Which language a client has chosen with its first line.
+enum Speaks {
+    /// It has said nothing yet.
+    Nothing,
+    Json,
+    Http(Head),
+}
+
+impl Client {
+    /// Takes a connection, which must not block.
+    pub(super) fn new(stream: UnixStream) -> Self {
+        Self {
+            may_change: may_change(&stream),
+            stream,
+            lines: Lines::new(MAX_CONTROL_LINE),
+            speaks: Speaks::Nothing,
+            out: Vec::new(),
+            ending: false,
+            awaited: 0,
+        }
+    }
+
+    pub(super) fn stream(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// It has something to be written.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// Nothing more is read of it.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// It may say something now.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.ending && self.awaited < MAX_AWAITED
+    }
+
+    /// It waits for nothing and has read everything, so nobody would miss it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.awaited == 0 && self.out.is_empty()
+    }
+
+    /// It has its last reply, or does not read what it has asked for.
+    pub(super) fn is_done(&self) -> bool {
+        let served = self.ending && self.out.is_empty() && self.awaited == 0;
+        served || self.out.len() > MAX_CONTROL_BACKLOG
+    }
+
+    /// One request has its last reply.
+    pub(super) fn has_heard(&mut self) {
+        self.awaited = self.awaited.saturating_sub(1);
+    }
+
+    /// Reads what is there and returns what it asks: for each there is a [`Self::has_heard`] to come.
+    /// What is no request is answered.
+    pub(super) fn read(&mut self) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        let mut buffer = [0; 4096];
+        // One buffer a turn: a client that never stops writing must not keep the loop.
+        match self.stream.read(&mut buffer) {
+            Ok(0) => self.ending = true,
+            Ok(length) => {
+                for line in self.lines.push(&buffer[..length]) {
+                    // After a request over HTTP nothing more is heard.
+                    if !self.ending {
+                        asks.extend(self.line(line));
+                    }
+                }
+                self.awaited = self.awaited.saturating_add(asks.len() as u32);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.is_deaf(),
+        }
+        asks
+    }
+
+    fn line(&mut self, line: Line) -> Option<Ask> {
+        if let (Speaks::Nothing, Line::Whole(first)) = (&self.speaks, &line) {
+            self.speaks = match Head::begins(first) {
+                Some(head) => Speaks::Http(head),
+                None => Speaks::Json,
+            };
+            if matches!(self.speaks, Speaks::Http(_)) {
+                return None;
+            }
+        }
+        let Speaks::Http(head) = &mut self.speaks else {
+            return match understand(line, self.may_change) {
+                Ok(ask) => Some(ask),
+                Err(error) => {
+                    self.say(&error);
+                    None
+                }
+            };
+        };
+        let wanted = head.line(&line)?;
+        self.ending = true;
+        if wanted == Wanted::Metrics {
+            return Some(Ask::Metrics);
+        }
+        self.out.extend(http::refused(wanted));
+        self.write();
+        None
+    }
+
+    pub(super) fn say(&mut self, reply: &Reply) {
+        let bytes = match (&self.speaks, reply) {
+            (Speaks::Http(_), Reply::Metrics { text }) => http::metrics(text),
+            (Speaks::Http(_), Reply::Error { message, .. }) => http::unavailable(message),
+            _ => encode(reply),
+        };
+        self.out.extend(bytes);
+        self.write();
+    }
+
+    pub(super) fn write(&mut self) {
+        while !self.out.is_empty() {
+            match self.stream.write(&self.out) {
+                Ok(length) => drop(self.out.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.is_deaf(),
+            }
+        }
+    }
+
+    /// It is gone: what it waits for is told to nobody.
+    fn is_deaf(&mut self) {
+        self.out.clear();
+        self.ending = true;
+        self.awaited = 0;
+    }
+}
+
+/// Why a client is sent away.
+pub(super) fn busy(why: &str) -> Reply {
+    let message = format!("{MAX_CONTROL_CLIENTS} clients {why}");
+    Reply::Error { code: ErrorCode::Busy, message }
+}
+
+/// Whether the peer may change anything: root and our own user. Who may connect at all is said by the
+/// socket's mode, which is why a member of the group may ask for the status. Under `PrivateUsers=` all
+/// other users show as 65534.
+fn may_change(stream: &UnixStream) -> bool {
+    let peer = rustix::net::sockopt::socket_peercred(stream);
+    peer.is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
+}
+
+/// A request, or what is wrong with the line. Unknown fields are dropped.
+fn understand(line: Line, may_change: bool) -> Result<Ask, Reply> {
+    let error = |code, message: String| Err(Reply::Error { code, message });
+    let Line::Whole(bytes) = line else {
+        let message = format!("the line is longer than {MAX_CONTROL_LINE} bytes");
+        return error(ErrorCode::Oversized, message);
+    };
+    let value: serde_json::Value = match serde_json::from_slice(&bytes) {
+        Ok(value @ serde_json::Value::Object(_)) => value,
+        _ => {
+            let message = "the line is not a JSON object, such as {\"v\":1,\"ask\":\"status\"}";
+            return error(ErrorCode::Malformed, message.to_owned());
+        }
+    };
+    match value.get("v").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(CONTROL_VERSION) => {}
+        found => {
+            let found = found.map_or("none".to_owned(), |version| version.to_string());
+            let message = format!("the request has version {found}; this is {CONTROL_VERSION}");
+            return error(ErrorCode::Version, message);
+        }
+    }
+    match value.get("ask").and_then(serde_json::Value::as_str) {
+        Some(name) if Ask::NAMES.contains(&name) => {}
+        found => {
+            let names = Ask::NAMES.join("`, `");
+            // A stranger's word is shown short.
+            let found: String = found.unwrap_or("nothing").chars().take(40).collect();
+            let message = format!("the request asks for `{found}`; there are `{names}`");
+            return error(ErrorCode::UnknownAsk, message);
+        }
+    }
+    match serde_json::from_value::<pump_control::control::Request>(value) {
+        Ok(request) if request.ask.changes() && !may_change => {
+            let message = "only root and the daemon's own user may ask for that".to_owned();
+            error(ErrorCode::Forbidden, message)
+        }
+        Ok(request) => Ok(request.ask),
+        Err(source) => error(ErrorCode::Malformed, format!("the request has a fault: {source}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(line: &str, want: Result<Ask, ErrorCode>) {
+        let got = understand(Line::Whole(line.into()), false).map_err(|reply| match reply {
+            Reply::Error { code, .. } => code,
+            other => panic!("{other:?} is no error"),
+        });
+        assert_eq!(got, want, "for {line}");
+    }
+
+    #[test]
+    fn a_line_is_a_request_or_has_a_typed_error() {
+        check(r#"{"v":1,"ask":"status","later":true}"#, Ok(Ask::Status));
+        check("status", Err(ErrorCode::Malformed));
+        check("[1]", Err(ErrorCode::Malformed));
+        check("", Err(ErrorCode::Malformed));
+        check(r#"{"ask":"status"}"#, Err(ErrorCode::Version));
+        check(r#"{"v":2,"ask":"status"}"#, Err(ErrorCode::Version));
+        check(r#"{"v":1,"ask":"dance"}"#, Err(ErrorCode::UnknownAsk));
+        check(r#"{"v":1}"#, Err(ErrorCode::UnknownAsk));
+        check(r#"{"v":1,"ask":"restart","wait":"yes"}"#, Err(ErrorCode::Malformed));
+        check(r#"{"v":1,"ask":"restart"}"#, Err(ErrorCode::Forbidden));
+        check(r#"{"v":1,"ask":"stop"}"#, Err(ErrorCode::Forbidden));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Who may change nothing changes nothing, whatever the line.
+        #[test]
+        fn no_line_harms(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            ask in 0..Ask::NAMES.len(),
+            field in ".{0,20}",
+            value in 0..6usize,
+        ) {
+            let name = Ask::NAMES[ask];
+            let value = ["null", "-1", "[[]]", "{\"a\":1e999}", "\"\\ud800\"", "true"][value];
+            let nearly = format!("{{\"v\":1,\"ask\":\"{name}\",\"{field}\":{value}}}");
+            for line in [bytes, nearly.into_bytes()] {
+                if let Ok(ask) = understand(Line::Whole(line), false) {
+                    prop_assert!(!ask.changes(), "{:?}", ask);
+                }
+            }
+        }
+    }
+}
