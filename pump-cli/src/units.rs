@@ -110,7 +110,10 @@ mod tests {
             workers: 2,
             ready_seconds: 20,
             drain_seconds: 40,
+            hard_stop_seconds: 600,
             watch_seconds: 2,
+            canary_seconds: 10,
+            parallel: 1,
         }
     }
 

@@ -59,7 +59,10 @@ pub(crate) fn check(configured: &Configured) -> Done {
         workers: config.workers,
         ready_seconds: config.roll.ready.as_secs(),
         drain_seconds: config.roll.drain.as_secs(),
+        hard_stop_seconds: config.roll.hard_stop.as_secs(),
         watch_seconds: config.roll.watch.as_secs(),
+        canary_seconds: config.roll.canary.as_secs(),
+        parallel: config.roll.parallel,
     })
 }
 

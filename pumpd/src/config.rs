@@ -65,12 +65,18 @@ pub(crate) struct Limits {
 pub(crate) struct Roll {
     /// From a worker's start until it is ready.
     pub(crate) ready: Duration,
-    /// From the request to drain until SIGKILL.
+    /// Longest time without progress after the request to drain; SIGKILL follows.
     pub(crate) drain: Duration,
+    /// From the request to drain until SIGKILL, for uploads that do make progress.
+    pub(crate) hard_stop: Duration,
     /// How long a worker that leaves keeps idle connections open which nobody takes over.
     pub(crate) linger: Duration,
     /// How long new workers are watched before a roll counts as done.
     pub(crate) watch: Duration,
+    /// How long the first new worker is compared with the old ones; zero for not at all.
+    pub(crate) canary: Duration,
+    /// How many workers are replaced at a time.
+    pub(crate) parallel: usize,
 }
 
 impl Config {

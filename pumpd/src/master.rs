@@ -11,6 +11,7 @@ mod cluster;
 mod control;
 mod generation;
 mod jobs;
+mod latch;
 mod listen;
 mod metrics;
 mod notify;
@@ -41,7 +42,7 @@ use jobs::{Answer, Asker, Jobs, Question};
 use listen::{ListenError, Listening};
 use notify::Notify;
 use signals::Signals;
-use worker::WorkerProcess;
+use worker::{Gossip, WorkerProcess};
 
 /// What `main` found out before the master begins.
 pub(crate) struct Setting {
@@ -342,22 +343,26 @@ impl Master {
             let event = match said {
                 Ok(FromWorker::Ready { .. }) => Event::Ready { worker: id },
                 Ok(FromWorker::Refused { reason, .. }) => Event::Refused { worker: id, reason },
-                Ok(FromWorker::Draining { connections, classes, .. }) => {
-                    if let Some(worker) = self.workers.get_mut(&id) {
-                        worker.connections = Some(connections);
-                    }
+                Ok(FromWorker::Draining { connections, classes, uploaded, .. }) => {
+                    let Some(worker) = self.workers.get_mut(&id) else { continue };
+                    worker.connections = Some(connections);
+                    let before = std::mem::replace(&mut worker.uploaded, uploaded);
                     self.metrics.has_open(id, classes);
-                    continue;
+                    match uploaded > before {
+                        true => Event::Progress { worker: id },
+                        false => Event::Leaving { worker: id },
+                    }
                 }
                 Ok(FromWorker::Figures { figures, .. }) => {
                     self.figures_said(id, figures);
                     continue;
                 }
                 Ok(_) => continue,
-                Err(gossip) => {
-                    warn!("worker {} {gossip}", id.0);
+                Err(Gossip::Unknown(text)) => {
+                    warn!("worker {} {text}", id.0);
                     continue;
                 }
+                Err(Gossip::Lie(text)) => Event::Lied { worker: id, text },
             };
             self.tell(event);
         }
@@ -395,7 +400,8 @@ impl Master {
         let now = self.now();
         // Only the order of a roll hangs on this number.
         let dice = u64::from(std::process::id()) << 32 | u64::from(now.subsec_nanos());
-        let mut cluster = Cluster::new(settings, dice);
+        let latch = latch::read(&self.config.data_dir);
+        let mut cluster = Cluster::new(settings, latch, dice);
         let actions = cluster.start(now);
         self.cluster = Some(cluster);
         self.carry_out(actions);
@@ -435,6 +441,12 @@ impl Master {
             match action {
                 Action::Inspect(roll) => self.inspect(roll),
                 Action::Prepare(roll) => self.prepare(roll),
+                Action::Rehearse(roll) => self.tell(Event::Rehearsed { roll, result: Ok(()) }),
+                Action::ReplaceMaster(roll) => {
+                    self.tell(Event::MasterReplaced { roll, result: Ok(()) });
+                }
+                Action::Compare { roll, .. } => self.tell(Event::Judged { roll, result: Ok(()) }),
+                Action::KeepLatch(latch) => self.keep_latch(latch.as_ref()),
                 Action::Cancel(_) => self.jobs.cancel(),
                 Action::Spawn { worker, generation } => self.spawn(worker, generation),
                 Action::Drain(worker) => {
@@ -446,7 +458,7 @@ impl Master {
                         process.child.kill();
                     }
                 }
-                Action::Step(text) => self.step(text, Default::default()),
+                Action::Step(step) => self.step(step.to_string(), Default::default()),
                 Action::Ended { roll, ending } => self.roll_ended(roll, &ending),
                 Action::Abandon(failure) => {
                     error!("could not start: a worker failed: {}", failure.text);

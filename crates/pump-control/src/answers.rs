@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::constants::{CANARY, HARD_STOP};
+
 /// A configuration as a build understands it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
@@ -26,11 +28,32 @@ pub struct Checked {
     pub workers: usize,
     /// How long a worker may take until it is ready, in seconds.
     pub ready_seconds: u64,
-    /// How long a worker may take to let its connections end, in seconds.
+    /// How long a worker that leaves may be without progress, in seconds.
     pub drain_seconds: u64,
+    /// How long an upload that makes progress may hold it up, in seconds.
+    #[serde(default = "hard_stop")]
+    pub hard_stop_seconds: u64,
     /// How long new workers are watched before a roll counts as done, in seconds.
     #[serde(default)]
     pub watch_seconds: u64,
+    /// How long the first new worker is compared with the old ones, in seconds; 0 for not at all.
+    #[serde(default = "canary")]
+    pub canary_seconds: u64,
+    /// How many workers are replaced at a time.
+    #[serde(default = "one")]
+    pub parallel: usize,
+}
+
+fn hard_stop() -> u64 {
+    HARD_STOP.as_secs()
+}
+
+fn canary() -> u64 {
+    CANARY.as_secs()
+}
+
+fn one() -> usize {
+    1
 }
 
 /// An account that was made.

@@ -54,6 +54,25 @@ pub const INSPECT_WITHIN: Duration = Duration::from_secs(20);
 /// How long `pumpd migrate` of a candidate may take within a roll.
 pub const PREPARE_WITHIN: Duration = Duration::from_secs(600);
 
+/// How long a candidate's master may take to say, as a child on a copy of the state, that it would take
+/// over.
+pub const REHEARSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the replacement of the master may take, from the request until the new one has confirmed.
+pub const REPLACE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the first new worker is compared with the old ones by default (`roll.canary_seconds`).
+pub const CANARY: Duration = Duration::from_secs(10);
+
+/// Longest time that it may be compared, whoever asks.
+pub const MAX_CANARY: Duration = Duration::from_secs(600);
+
+/// How long after a canary's time the verdict may take: the last figures and the last probe.
+pub const JUDGE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Most workers that are replaced at a time, whoever asks.
+pub const MAX_PARALLEL: usize = 256;
+
 /// How long after SIGKILL a process may stay before it is reported as stuck and left behind.
 pub const REAP_WITHIN: Duration = Duration::from_secs(10);
 

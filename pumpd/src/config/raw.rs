@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use pump_control::constants::{CANARY, HARD_STOP, MAX_CANARY, MAX_PARALLEL};
 use pump_model::Domain;
 use serde::Deserialize;
 use toml::Spanned;
@@ -58,8 +59,11 @@ struct RawLimits {
 struct RawRoll {
     ready_seconds: Option<Spanned<u64>>,
     drain_seconds: Option<Spanned<u64>>,
+    hard_stop_seconds: Option<Spanned<u64>>,
     linger_seconds: Option<Spanned<u64>>,
     watch_seconds: Option<Spanned<u64>>,
+    canary_seconds: Option<Spanned<u64>>,
+    parallel: Option<Spanned<u64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -145,11 +149,27 @@ impl RawRoll {
         let seconds = |key, value, default, range| {
             number(key, value, default, range, source).map(Duration::from_secs)
         };
+        let drain = seconds("roll.drain_seconds", &self.drain_seconds, 30, 1..=600)?;
+        let least = drain.as_secs();
+        let parallel = number("roll.parallel", &self.parallel, 1, 1..=MAX_PARALLEL as u64, source)?;
         Ok(Roll {
             ready: seconds("roll.ready_seconds", &self.ready_seconds, 20, 1..=600)?,
-            drain: seconds("roll.drain_seconds", &self.drain_seconds, 30, 1..=600)?,
+            drain,
+            hard_stop: seconds(
+                "roll.hard_stop_seconds",
+                &self.hard_stop_seconds,
+                HARD_STOP.as_secs(),
+                least..=86_400,
+            )?,
             linger: seconds("roll.linger_seconds", &self.linger_seconds, 5, 0..=300)?,
             watch: seconds("roll.watch_seconds", &self.watch_seconds, 2, 0..=600)?,
+            canary: seconds(
+                "roll.canary_seconds",
+                &self.canary_seconds,
+                CANARY.as_secs(),
+                0..=MAX_CANARY.as_secs(),
+            )?,
+            parallel: parallel as usize,
         })
     }
 }

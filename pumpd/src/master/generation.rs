@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use pump_control::constants::{MAX_CANARY, MAX_PARALLEL};
 use pump_control::{Checked, control};
 use pump_release::ReleaseInfo;
 use rustix::fs::OFlags;
@@ -85,6 +86,11 @@ pub(crate) fn settings(checked: &Checked) -> Settings {
         workers: checked.workers.clamp(1, 1024),
         ready_within: seconds(checked.ready_seconds.clamp(1, 3600)),
         drain_within: seconds(checked.drain_seconds.clamp(1, 3600)),
+        hard_stop: seconds(
+            checked.hard_stop_seconds.clamp(checked.drain_seconds.min(3600), 86_400),
+        ),
         watched_for: seconds(checked.watch_seconds.min(3600)),
+        canary: seconds(checked.canary_seconds).min(MAX_CANARY),
+        parallel: checked.parallel.clamp(1, MAX_PARALLEL),
     }
 }

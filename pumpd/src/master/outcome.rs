@@ -31,7 +31,10 @@ pub(crate) fn refused(refusal: &Refusal, latch: Option<&Latch>) -> Outcome {
             (
                 ExitStatus::Latched,
                 format!("the last roll failed, and a signal cannot name another build: {why}"),
-                Some("`pump status` shows why; then `pump upgrade` or `pump restart`"),
+                Some(
+                    "`pump status` shows why; then `pump upgrade`, or `pump restart --clear-latch` to \
+                     try the same again",
+                ),
             )
         }
     };
@@ -62,6 +65,12 @@ pub(crate) fn ended(ending: &Ending) -> Outcome {
         Ending::NotPrepared(failure) => failed(
             ExitStatus::Preflight,
             "no worker was touched, the candidate could not prepare the database",
+            failure,
+            "`pump status` shows the running build",
+        ),
+        Ending::NotRehearsed(failure) => failed(
+            ExitStatus::Preflight,
+            "no worker was touched, the candidate's master would not take over",
             failure,
             "`pump status` shows the running build",
         ),

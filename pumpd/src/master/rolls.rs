@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pump_control::ExitStatus;
+use pump_control::constants::MASTER_MOVES_SINCE;
 use pump_control::control::{self, Outcome, Reloaded, Reply, Restart};
 use pump_release::may_run_beside;
 use serde::{Deserialize, Serialize};
@@ -92,7 +93,7 @@ impl Rolls {
 impl Master {
     pub(super) fn restart_by_signal(&mut self) {
         info!("SIGUSR2: a rolling restart is asked for");
-        let asked = Asked { by_signal: true, one_worker: false };
+        let asked = Asked { by_signal: true, ..Asked::default() };
         match self.begin_roll(asked, None) {
             Err(refused) => warn!("a rolling restart is refused: {}", refused.text),
             Ok((_, actions)) => self.carry_out(actions),
@@ -100,7 +101,13 @@ impl Master {
     }
 
     pub(super) fn restart_by_client(&mut self, client: ClientId, restart: &Restart) {
-        let asked = Asked { by_signal: false, one_worker: restart.one_worker };
+        let asked = Asked {
+            by_signal: false,
+            one_worker: restart.one_worker,
+            clear_latch: restart.clear_latch,
+            canary: restart.canary.map(Duration::from_secs),
+            parallel: restart.parallel.map(|parallel| parallel as usize),
+        };
         match self.begin_roll(asked, restart.candidate.as_deref()) {
             Err(refused) => {
                 warn!("a rolling restart is refused: {}", refused.text);
@@ -200,12 +207,14 @@ impl Master {
         let candidate = self.candidate();
         let found = found.map(|inspected| {
             let settings = generation::settings(&inspected.checked);
+            let other = inspected.info.build.to_string() != self.own.build;
+            let master = other && inspected.info.magic >= MASTER_MOVES_SINCE;
             let generation = candidate.and_then(|id| self.generations.get_mut(&id));
-            let key = generation.map_or_else(Default::default, |generation| {
+            let (key, build) = generation.map_or_else(Default::default, |generation| {
                 generation.inspected = Some(inspected);
-                generation.key()
+                (generation.key(), generation.build())
             });
-            Found { key, settings }
+            Found { key, build, settings, master }
         });
         self.tell(Event::Inspected { roll, found });
     }

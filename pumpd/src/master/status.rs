@@ -42,7 +42,7 @@ impl Master {
                 sentence: stage(&roll.stage).to_owned(),
                 candidate: build(roll.generation),
                 generation: roll.generation.0,
-                stage: roll_stage(&roll.stage),
+                stage: roll_stage(roll),
                 millis: self.rolls.millis(self.now()),
                 canary: None,
             }),
@@ -50,7 +50,7 @@ impl Master {
             last_roll_number: self.rolls.last.as_ref().map(|last| last.roll),
             last_roll_millis: self.rolls.last.as_ref().map(|last| last.millis),
             latch: cluster.and_then(|cluster| cluster.latch()).map(|latch| Latch {
-                build: build(latch.generation),
+                build: latch.build.clone(),
                 reason: latch.failure.text.clone(),
                 output: latch.failure.output.clone(),
                 hint: Some(
@@ -157,12 +157,15 @@ impl Master {
     }
 }
 
-fn roll_stage(stage: &Stage) -> RollStage {
-    match stage {
+fn roll_stage(roll: &cluster::Roll) -> RollStage {
+    match roll.stage {
+        Stage::Surging if matches!(roll.canary, cluster::Canary::Under { .. }) => RollStage::Canary,
         Stage::Inspecting => RollStage::Inspecting,
         Stage::Preparing => RollStage::Preparing,
+        Stage::Rehearsing => RollStage::Rehearsing,
         Stage::Surging => RollStage::Surging,
         Stage::Settling => RollStage::Settling,
+        Stage::Replacing => RollStage::Replacing,
         Stage::RollingBack(_) => RollStage::GoingBack,
     }
 }
@@ -171,8 +174,10 @@ fn stage(stage: &Stage) -> &'static str {
     match stage {
         Stage::Inspecting => "the candidate is asked what it is",
         Stage::Preparing => "the candidate prepares the database",
+        Stage::Rehearsing => "the candidate's master is tried on a copy of the state",
         Stage::Surging => "new workers come up and old ones are asked to leave",
         Stage::Settling => "all new workers are ready, old ones finish what they began",
+        Stage::Replacing => "the candidate's master takes over",
         Stage::RollingBack(_) => "the candidate failed, old workers are brought back",
     }
 }

@@ -1,7 +1,7 @@
 //! A worker process, as the loop holds it: the child and its channel.
 
 use std::ffi::OsStr;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,10 @@ use std::os::unix::net::UnixStream;
 use pump_control::channel::{FromWorker, Listener, Start, ToWorker};
 use pump_control::constants::MAX_CHANNEL_LINE;
 use pump_control::{Line, Lines, encode};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 
 use super::child::{Birth, Child, kept, number, printable};
 use super::cluster::{GenerationId, WorkerId};
@@ -22,6 +25,8 @@ pub(crate) struct WorkerProcess {
     pub(crate) generation: GenerationId,
     /// What it last said of its connections, while draining.
     pub(crate) connections: Option<u64>,
+    /// How much it had received of uploads when it last said so, while draining.
+    pub(crate) uploaded: u64,
     channel: Option<UnixStream>,
     lines: Lines,
     out: Vec<u8>,
@@ -67,6 +72,7 @@ impl WorkerProcess {
             child,
             generation: generation_id,
             connections: None,
+            uploaded: 0,
             channel: Some(ours),
             lines: Lines::new(MAX_CHANNEL_LINE),
             out: Vec::new(),
@@ -120,31 +126,45 @@ impl WorkerProcess {
         }
     }
 
-    /// What the worker says: gossip, believed no further than it can be checked. A message that is
-    /// not known, or of another generation, is returned as a line for the log.
-    pub(crate) fn read(&mut self) -> Vec<Result<FromWorker, String>> {
-        let Some(channel) = &mut self.channel else { return Vec::new() };
+    /// What the worker says: believed no further than it can be checked.
+    pub(crate) fn read(&mut self) -> Vec<Result<FromWorker, Gossip>> {
+        let Some(channel) = &self.channel else { return Vec::new() };
         let mut buffer = [0; 4096];
-        let length = match channel.read(&mut buffer) {
-            Ok(0) => {
+        // Without room for descriptors the kernel closes those that come, and says so.
+        let mut no_room = RecvAncillaryBuffer::default();
+        let mut into = [IoSliceMut::new(&mut buffer)];
+        let received = match recvmsg(channel, &mut into, &mut no_room, RecvFlags::DONTWAIT) {
+            Ok(received) if received.bytes == 0 => {
                 self.channel = None;
                 return Vec::new();
             }
-            Ok(length) => length,
+            Ok(received) => received,
             Err(_) => return Vec::new(),
         };
-        let lines = self.lines.push(&buffer[..length]);
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return vec![Err(Gossip::Lie("it sent a descriptor".to_owned()))];
+        }
+        let lines = self.lines.push(&buffer[..received.bytes]);
         lines.into_iter().map(|line| understand(line, self.generation)).collect()
     }
 }
 
-fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, String> {
+/// Something that a worker said and that is not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gossip {
+    /// It may be of a later build: a line for the log.
+    Unknown(String),
+    /// No sound build says that.
+    Lie(String),
+}
+
+fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, Gossip> {
+    let unknown = |text: &str| Gossip::Unknown(format!("said {text}, ignoring it"));
     let Line::Whole(bytes) = line else {
-        return Err("said a line that is too long, ignoring it".to_owned());
+        return Err(unknown("a line that is too long"));
     };
-    let said: FromWorker = serde_json::from_slice(&bytes).map_err(|error| {
-        format!("said something that this build does not know, ignoring it: {error}")
-    })?;
+    let said: FromWorker = serde_json::from_slice(&bytes)
+        .map_err(|error| unknown(&format!("something that this build does not know ({error})")))?;
     let of = match &said {
         FromWorker::Ready { generation }
         | FromWorker::Refused { generation, .. }
@@ -155,7 +175,8 @@ fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, String
         _ => generation.0,
     };
     if of != generation.0 {
-        return Err(format!("speaks for generation {of} and is of {}, ignoring it", generation.0));
+        let text = format!("it spoke for generation {of} and is of {}", generation.0);
+        return Err(Gossip::Lie(text));
     }
     Ok(match said {
         FromWorker::Refused { generation, reason } => {

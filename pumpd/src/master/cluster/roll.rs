@@ -1,11 +1,17 @@
 //! The stages of a roll: what each report does to it, and what it wants next.
 
+use std::time::Duration;
+
 use pump_control::ExitStatus;
-use pump_control::constants::{INSPECT_WITHIN, PREPARE_WITHIN, REAP_WITHIN};
+use pump_control::constants::{
+    INSPECT_WITHIN, JUDGE_WITHIN, MAX_CANARY, MAX_PARALLEL, PREPARE_WITHIN, REAP_WITHIN,
+    REHEARSE_WITHIN, REPLACE_WITHIN,
+};
+use pump_control::control::Build;
 
 use super::{
-    Action, BackOff, Cluster, Ending, Failure, Found, GenerationId, Key, Latch, Moment, NotAllowed,
-    RollId, Settings, State, Worker,
+    Action, Asked, BackOff, Cluster, Ending, Failure, Found, GenerationId, Key, Latch, Moment,
+    NotAllowed, RollId, Settings, State, Step, Worker, WorkerId,
 };
 
 /// A roll under way.
@@ -16,7 +22,12 @@ pub(crate) struct Roll {
     pub(crate) stage: Stage,
     pub(super) until: Moment,
     pub(super) key: Key,
+    pub(super) build: Build,
     pub(super) settings: Settings,
+    /// Whether the candidate's master takes the place of this one.
+    pub(super) master: bool,
+    pub(super) asked: Asked,
+    pub(crate) canary: Canary,
     /// Whether an old worker was asked to leave.
     pub(super) touched: bool,
     /// While it settles: how long the new workers are still watched.
@@ -28,12 +39,45 @@ pub(crate) struct Roll {
 pub(crate) enum Stage {
     Inspecting,
     Preparing,
+    Rehearsing,
     Surging,
     Settling,
+    Replacing,
     RollingBack(Failure),
 }
 
+/// How far the first new worker has been compared with the old ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Canary {
+    /// It will be, for so long.
+    Ahead(Duration),
+    /// It is; the verdict is due by then.
+    Under { until: Moment },
+    /// It was, or nobody wants it to be.
+    Over,
+}
+
+impl Roll {
+    pub(super) fn deadline(&self) -> Moment {
+        let canary = match self.canary {
+            Canary::Under { until } => Some(until),
+            Canary::Ahead(_) | Canary::Over => None,
+        };
+        canary.into_iter().chain(self.watched_until).chain([self.until]).min().unwrap_or(self.until)
+    }
+
+    /// How many workers are replaced at a time.
+    pub(super) fn parallel(&self) -> usize {
+        self.asked.parallel.unwrap_or(self.settings.parallel).clamp(1, MAX_PARALLEL)
+    }
+}
+
 impl Cluster {
+    /// The roll under way, if it is this one and at this stage: a report may be late.
+    fn roll_at(&mut self, id: RollId, stage: &Stage) -> Option<&mut Roll> {
+        self.roll.as_mut().filter(|roll| roll.id == id && roll.stage == *stage)
+    }
+
     pub(super) fn inspected(
         &mut self,
         id: RollId,
@@ -41,27 +85,37 @@ impl Cluster {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        let Some(roll) = self.roll.as_mut().filter(|roll| roll.id == id) else { return };
-        if roll.stage != Stage::Inspecting {
-            return;
-        }
+        let latch = self.latch.clone();
+        let Some(roll) = self.roll_at(id, &Stage::Inspecting) else { return };
         let found = match found {
             Ok(found) => found,
             Err(not_allowed) => return self.end(Ending::NotAllowed(not_allowed), actions),
         };
-        if let Some(latch) = self.latch.as_ref().filter(|latch| latch.key == found.key) {
+        if let Some(latch) = latch.filter(|latch| latch.key == found.key) {
             let text = format!(
                 "this build with this configuration has failed before: {}",
                 latch.failure.text
             );
-            let hint = Some("mend the configuration, or install another build".to_owned());
+            let hint = "mend the configuration, install another build, or try this one again with \
+                        `pump restart --clear-latch`";
+            let hint = Some(hint.to_owned());
             let not_allowed = NotAllowed { exit: ExitStatus::Latched, text, hint };
             return self.end(Ending::NotAllowed(not_allowed), actions);
         }
+        let canary = roll.asked.canary.unwrap_or(found.settings.canary).min(MAX_CANARY);
+        roll.canary = match canary.is_zero() {
+            true => Canary::Over,
+            false => Canary::Ahead(canary),
+        };
         roll.key = found.key;
+        roll.build = found.build;
         roll.settings = found.settings;
+        roll.master = found.master;
         roll.stage = Stage::Preparing;
         roll.until = now + PREPARE_WITHIN;
+        let (generation, parallel) = (roll.generation, roll.parallel());
+        let workers = found.settings.workers;
+        actions.push(Action::Step(Step::Inspected { generation, workers, parallel }));
         actions.push(Action::Prepare(id));
     }
 
@@ -72,100 +126,170 @@ impl Cluster {
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
-        let Some(roll) = self.roll.as_mut().filter(|roll| roll.id == id) else { return };
-        if roll.stage != Stage::Preparing {
-            return;
-        }
+        let Some(roll) = self.roll_at(id, &Stage::Preparing) else { return };
         if let Err(failure) = result {
             return self.end(Ending::NotPrepared(failure), actions);
         }
-        roll.stage = Stage::Surging;
-        // Workers come up one after another, so this is what they may take together.
-        let settings = roll.settings;
-        roll.until = now + settings.ready_within * (settings.workers as u32 + 1);
+        actions.push(Action::Step(Step::Prepared));
+        if !roll.master {
+            return self.begin_to_surge(now);
+        }
+        roll.stage = Stage::Rehearsing;
+        roll.until = now + REHEARSE_WITHIN;
+        actions.push(Action::Rehearse(id));
     }
 
-    /// The new generation failed: latch it, and let `converge` bring the old one back.
-    pub(super) fn go_back(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
-        let Some(roll) = &mut self.roll else { return };
-        if !matches!(roll.stage, Stage::Surging | Stage::Settling) {
+    pub(super) fn rehearsed(
+        &mut self,
+        id: RollId,
+        result: Result<(), Failure>,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.roll_at(id, &Stage::Rehearsing).is_none() {
             return;
         }
-        self.latch = Some(Latch {
-            generation: roll.generation,
-            key: roll.key.clone(),
-            failure: failure.clone(),
-        });
+        if let Err(failure) = result {
+            return self.end(Ending::NotRehearsed(failure), actions);
+        }
+        actions.push(Action::Step(Step::Rehearsed));
+        self.begin_to_surge(now);
+    }
+
+    fn begin_to_surge(&mut self, now: Moment) {
+        let Some(roll) = &mut self.roll else { return };
+        roll.stage = Stage::Surging;
+        // Workers come up one after another, so this is what they may take together.
+        roll.until = now + roll.settings.ready_within * (roll.settings.workers as u32 + 1);
+        if let Canary::Ahead(lasts) = roll.canary {
+            roll.until += lasts + JUDGE_WITHIN;
+        }
+    }
+
+    pub(super) fn begin_to_compare(
+        &mut self,
+        worker: WorkerId,
+        lasts: Duration,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(roll) = &mut self.roll else { return };
+        roll.canary = Canary::Under { until: now + lasts + JUDGE_WITHIN };
+        actions.push(Action::Step(Step::Comparing { worker, lasts }));
+        actions.push(Action::Compare { roll: roll.id, worker, lasts });
+    }
+
+    pub(super) fn judged(
+        &mut self,
+        id: RollId,
+        result: Result<(), Failure>,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(roll) = self.roll_at(id, &Stage::Surging) else { return };
+        match (roll.canary, result) {
+            (Canary::Ahead(_) | Canary::Over, _) => {}
+            (Canary::Under { .. }, Err(failure)) => self.go_back(failure, now, actions),
+            (Canary::Under { .. }, Ok(())) => {
+                roll.canary = Canary::Over;
+                actions.push(Action::Step(Step::Compared));
+            }
+        }
+    }
+
+    /// All new workers are ready, and all old ones were asked to leave.
+    pub(super) fn begin_to_settle(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        // One that has been leaving for a while may have had another configuration's patience.
+        let leaves = |worker: &Worker| match worker.state {
+            State::Draining(patience) => patience.lingers,
+            _ => None,
+        };
+        let longest = self.workers.values().filter_map(leaves).max().unwrap_or(now).max(now);
+        let Some(roll) = &mut self.roll else { return };
+        let lasts = roll.settings.watched_for;
+        roll.touched = true;
+        roll.stage = Stage::Settling;
+        roll.until = longest.max(now + lasts) + REAP_WITHIN * 2;
+        roll.watched_until = Some(now + lasts);
+        actions.push(Action::Step(Step::Watching { lasts }));
+        self.settle(now, actions);
+    }
+
+    /// Ends the roll when the last old worker is gone or left behind, and the new ones were watched.
+    pub(super) fn settle(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let Some(roll) = &mut self.roll else { return };
+        let new = roll.generation;
+        let gone = |worker: &Worker| worker.generation == new || worker.is_left_behind();
+        if roll.watched_until.is_some() || !self.workers.values().all(gone) {
+            return;
+        }
+        if !roll.master {
+            return self.end(Ending::Done, actions);
+        }
+        roll.stage = Stage::Replacing;
+        roll.until = now + REPLACE_WITHIN;
+        actions.push(Action::Step(Step::ReplacingMaster));
+        actions.push(Action::ReplaceMaster(roll.id));
+    }
+
+    pub(super) fn master_replaced(
+        &mut self,
+        id: RollId,
+        result: Result<(), Failure>,
+        now: Moment,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.roll_at(id, &Stage::Replacing).is_none() {
+            return;
+        }
+        if let Err(failure) = result {
+            return self.go_back(failure, now, actions);
+        }
+        actions.push(Action::Step(Step::MasterReplaced));
+        self.end(Ending::Done, actions);
+    }
+
+    /// The new build failed: latch it, and let `converge` bring the old one back.
+    pub(super) fn go_back(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
+        let Some(roll) = &mut self.roll else { return };
+        if !matches!(roll.stage, Stage::Surging | Stage::Settling | Stage::Replacing) {
+            return;
+        }
+        let latch =
+            Latch { key: roll.key.clone(), build: roll.build.clone(), failure: failure.clone() };
+        actions.push(Action::KeepLatch(Some(latch.clone())));
+        self.latch = Some(latch);
         roll.until = now
             + self.settings.ready_within * (self.settings.workers as u32 + 1)
             + roll.settings.drain_within
             + REAP_WITHIN;
-        actions.push(Action::Step(format!("going back to the old build: {}", failure.text)));
+        roll.canary = Canary::Over;
+        roll.watched_until = None;
+        actions.push(Action::Step(Step::GoingBack { failure: failure.text.clone() }));
         roll.stage = Stage::RollingBack(failure);
         self.back_off = BackOff::default();
     }
 
     pub(super) fn end(&mut self, ending: Ending, actions: &mut Vec<Action>) {
         let Some(roll) = self.roll.take() else { return };
-        if matches!(roll.stage, Stage::Inspecting | Stage::Preparing) {
+        if matches!(roll.stage, Stage::Inspecting | Stage::Preparing | Stage::Rehearsing) {
             actions.push(Action::Cancel(roll.id));
         }
         if ending == Ending::Done {
             self.pinned = roll.generation;
             self.settings = roll.settings;
-            self.latch = None;
             self.back_off = BackOff::default();
+            if self.latch.take().is_some() {
+                actions.push(Action::KeepLatch(None));
+            }
         }
         actions.push(Action::Ended { roll: roll.id, ending });
-    }
-
-    /// One step forward: a new worker where one is missing, an old one away where one is too many.
-    pub(super) fn surge(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        let Some(roll) = &self.roll else { return };
-        let (new, settings) = (roll.generation, roll.settings);
-        if self.count_ready(new) >= settings.workers {
-            for id in self.serving(|worker| worker.generation != new) {
-                self.drain(id, now, actions);
-            }
-            if let Some(roll) = &mut self.roll {
-                roll.touched = true;
-                roll.stage = Stage::Settling;
-                roll.until =
-                    now + self.settings.drain_within + REAP_WITHIN * 2 + settings.watched_for;
-                roll.watched_until = Some(now + settings.watched_for);
-            }
-            return self.settle(actions);
-        }
-        let mut old = self.serving(|worker| worker.generation != new && worker.is_ready());
-        while !old.is_empty() && self.count_all_ready() > self.settings.workers {
-            let id = old.swap_remove(self.throw(old.len()));
-            if let Some(roll) = &mut self.roll {
-                roll.touched = true;
-            }
-            self.drain(id, now, actions);
-        }
-        let coming = |worker: &Worker| {
-            worker.generation == new && matches!(worker.state, State::Starting { .. })
-        };
-        if self.serving(coming).is_empty() {
-            self.spawn(new, settings.ready_within, now, actions);
-        }
-    }
-
-    /// Ends the roll when the last old worker is gone or given up, and the new ones were watched.
-    pub(super) fn settle(&mut self, actions: &mut Vec<Action>) {
-        let Some(roll) = &self.roll else { return };
-        let new = roll.generation;
-        let gone = |worker: &Worker| worker.generation == new || worker.state == State::Stuck;
-        if self.workers.values().all(gone) && roll.watched_until.is_none() {
-            self.end(Ending::Done, actions);
-        }
     }
 
     pub(super) fn finish_going_back(&mut self, failure: Failure, actions: &mut Vec<Action>) {
         let Some(roll) = &self.roll else { return };
         let (failed, touched) = (roll.generation, roll.touched);
-        let gone = |worker: &Worker| worker.generation != failed || worker.state == State::Stuck;
+        let gone = |worker: &Worker| worker.generation != failed || worker.is_left_behind();
         if self.workers.values().all(gone) && self.count_ready(self.pinned) >= self.settings.workers
         {
             let ending =
@@ -176,11 +300,14 @@ impl Cluster {
 
     /// A stage that has run out of time.
     pub(super) fn expire_roll(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if let Some(roll) = &mut self.roll {
-            roll.watched_until = roll.watched_until.filter(|until| now < *until);
+        let Some(roll) = &mut self.roll else { return };
+        roll.watched_until = roll.watched_until.filter(|until| now < *until);
+        if matches!(roll.canary, Canary::Under { until } if until <= now) {
+            return self.go_back(Failure::new("its canary came to no verdict"), now, actions);
         }
-        let Some(roll) = self.roll.as_ref().filter(|roll| roll.until <= now) else { return };
-        let late = |text: &str| Failure { text: text.to_owned(), output: Vec::new() };
+        if roll.until > now {
+            return;
+        }
         match roll.stage.clone() {
             Stage::Inspecting => {
                 let text = format!(
@@ -191,10 +318,18 @@ impl Cluster {
             }
             Stage::Preparing => {
                 let text = format!("`migrate` of the candidate took over {PREPARE_WITHIN:?}");
-                self.end(Ending::NotPrepared(late(&text)), actions);
+                self.end(Ending::NotPrepared(Failure::new(text)), actions);
+            }
+            Stage::Rehearsing => {
+                let text = format!("the candidate's master said nothing for {REHEARSE_WITHIN:?}");
+                self.end(Ending::NotRehearsed(Failure::new(text)), actions);
             }
             Stage::Surging | Stage::Settling => {
-                self.go_back(late("the roll took longer than its budget"), now, actions);
+                self.go_back(Failure::new("the roll took longer than its budget"), now, actions);
+            }
+            Stage::Replacing => {
+                let text = format!("its master had not taken over within {REPLACE_WITHIN:?}");
+                self.go_back(Failure::new(text), now, actions);
             }
             Stage::RollingBack(failure) => self.end(Ending::RollbackFailed(failure), actions),
         }
