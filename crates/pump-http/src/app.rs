@@ -10,6 +10,7 @@ use pump_store::{Store, Usage};
 use tokio::sync::Semaphore;
 
 use crate::client::Client;
+use crate::events::Hub;
 use crate::nudges::Nudges;
 use crate::problem::Problem;
 use crate::site::Site;
@@ -53,6 +54,7 @@ pub(crate) struct App(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) site: Site,
     pub(crate) nudges: Nudges,
+    pub(crate) hub: Hub,
     store: Store,
     reads: Semaphore,
     changes: Semaphore,
@@ -74,9 +76,11 @@ impl Deref for App {
 
 impl App {
     pub(crate) fn new(site: Site, store: Store) -> Self {
+        let nudges = Nudges::new();
         Self(Arc::new(Inner {
             site,
-            nudges: Nudges::new(),
+            hub: Hub::new(nudges.clone()),
+            nudges,
             store,
             reads: Semaphore::new(MAX_READS),
             changes: Semaphore::new(MAX_CHANGES),

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::header;
 use http::request::Parts;
 use pump_model::LocalName;
-use pump_store::{Account, TokenKind};
+use pump_store::{Account, TokenHash, TokenKind};
 
 use crate::app::{App, now};
 use crate::extract::Fields;
@@ -63,8 +63,10 @@ async fn owner(app: &App, token: String) -> Result<Account, Problem> {
 
 /// The same for an event stream, which may carry its token in the query as `access_token`: a browser's
 /// `EventSource` cannot set a header. Nothing here logs an address.
-#[expect(dead_code, reason = "read as soon as streams have something in them")]
-pub(crate) struct StreamBearer(pub(crate) Account);
+pub(crate) struct StreamBearer {
+    pub(crate) account: Account,
+    pub(crate) token: TokenHash,
+}
 
 impl FromRequestParts<App> for StreamBearer {
     type Rejection = Problem;
@@ -72,7 +74,9 @@ impl FromRequestParts<App> for StreamBearer {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let in_query = || Fields::of(&parts.uri).get("access_token").map(str::to_owned);
         let token = in_header(parts)?.or_else(in_query).filter(|token| token.len() <= MAX_TOKEN);
-        owner(app, token.ok_or_else(missing)?).await.map(Self)
+        let token = token.ok_or_else(missing)?;
+        let hash = TokenHash::of(&token);
+        Ok(Self { account: owner(app, token).await?, token: hash })
     }
 }
 

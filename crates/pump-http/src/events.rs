@@ -7,13 +7,22 @@
 //! same source.
 
 mod body;
+mod frame;
+mod hub;
+mod recent;
 mod source;
+mod state;
+mod status;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use body::EventBody;
+pub(crate) use hub::Hub;
 pub use source::EventSource;
+
+/// What the log calls the streams.
+const ROUTE: &str = "/api/v1/streaming/user";
 
 /// Where an answer's event source is, until somebody takes it. Clones share it.
 #[derive(Clone)]

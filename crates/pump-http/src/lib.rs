@@ -68,7 +68,9 @@ impl Service {
 
     /// Ends every event stream that is still here, and every one to come: each returns a `retry:` with
     /// which its client comes back at once, and then nothing. For streams that cannot be handed over.
-    pub fn end_streams(&self) {}
+    pub fn end_streams(&self) {
+        self.app.hub.end();
+    }
 }
 
 /// Whether requests would be answered: asks `/readyz` as anybody would.

@@ -42,8 +42,12 @@ impl Nudges {
         self.0.published.notify_one();
     }
 
+    /// How many nudges there were so far.
+    pub(crate) fn count(&self) -> u64 {
+        *self.0.wanted.borrow()
+    }
+
     /// The nudges so far, and those to come.
-    #[expect(dead_code, reason = "watched as soon as streams have something in them")]
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.0.wanted.subscribe()
     }

@@ -88,6 +88,43 @@ id! {
     ActivityId
 }
 
+/// A place in the order in which things happened on this server: right after one activity. Activities
+/// are numbered in the order in which they are kept, so what happened after a place is what has greater
+/// ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(i64);
+
+impl Position {
+    /// Before everything.
+    pub const START: Self = Self(0);
+
+    /// The number of the activity, or 0, as it is stored.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<ActivityId> for Position {
+    fn from(activity: ActivityId) -> Self {
+        Self(activity.0)
+    }
+}
+
+/// Written like the activity's id, and the start as `0`.
+impl FromStr for Position {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if text == "0" { Ok(Self::START) } else { parse(text).map(Self) }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -108,6 +145,16 @@ mod tests {
             prop_assert!(id.get() > 0);
             prop_assert_eq!(id.to_string().parse(), Ok(id));
             prop_assert_eq!(NoteId::try_from(id.get()), Ok(id));
+        }
+
+        #[test]
+        fn a_position_is_written_like_the_activity_it_comes_after(number in 0..=i64::MAX) {
+            let text = number.to_string();
+            let position: Position = text.parse().unwrap();
+            prop_assert_eq!((position.get(), position.to_string()), (number, text));
+            if let Ok(id) = ActivityId::try_from(number) {
+                prop_assert_eq!(Position::from(id), position);
+            }
         }
 
         #[test]

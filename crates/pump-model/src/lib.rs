@@ -11,7 +11,7 @@ mod page;
 mod text;
 mod time;
 
-pub use ids::{AccountId, ActivityId, InvalidId, NoteId};
+pub use ids::{AccountId, ActivityId, InvalidId, NoteId, Position};
 pub use names::{Domain, Handle, InvalidHandle, InvalidName, LocalName};
 pub use page::{Listing, Page, Viewer};
 pub use text::{DisplayName, InvalidText, NoteText, Password, Summary};

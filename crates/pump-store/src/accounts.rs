@@ -66,6 +66,16 @@ pub(crate) fn by_id(connection: &Connection, id: AccountId) -> Result<Option<Acc
     one(connection, &sql, [Sql(id)], account)
 }
 
+pub(crate) fn totals(connection: &Connection, id: AccountId) -> Result<Totals, Fault> {
+    let count = |sql| count(connection, sql, [Sql(id)]);
+    Ok(Totals {
+        notes: count("SELECT count(*) FROM notes WHERE author = ?1 AND deleted IS NULL")?,
+        activities: count("SELECT count(*) FROM activities WHERE actor = ?1")?,
+        followers: count("SELECT count(*) FROM follows WHERE followed = ?1")?,
+        following: count("SELECT count(*) FROM follows WHERE follower = ?1")?,
+    })
+}
+
 impl Store {
     /// Makes an account. The first one pins `public_url` (see [`Store::check_public_url`]). Hashes the
     /// password, which takes tens of milliseconds and 19 MiB.
@@ -181,15 +191,6 @@ impl Store {
     /// # Errors
     /// Those of reading.
     pub fn totals(&self, id: AccountId) -> Result<Totals, Error> {
-        let id = [Sql(id)];
-        self.read(|connection| {
-            let count = |sql| count(connection, sql, id);
-            Ok(Totals {
-                notes: count("SELECT count(*) FROM notes WHERE author = ?1 AND deleted IS NULL")?,
-                activities: count("SELECT count(*) FROM activities WHERE actor = ?1")?,
-                followers: count("SELECT count(*) FROM follows WHERE followed = ?1")?,
-                following: count("SELECT count(*) FROM follows WHERE follower = ?1")?,
-            })
-        })
+        self.read(|connection| totals(connection, id))
     }
 }

@@ -12,6 +12,7 @@
 mod accounts;
 mod activities;
 mod error;
+mod events;
 mod follows;
 mod likes;
 mod migrate;
@@ -21,6 +22,7 @@ mod pool;
 mod rows;
 mod site;
 mod tokens;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,10 +33,12 @@ use rusqlite::{Connection, Transaction};
 pub use accounts::{Account, NewAccount, Totals};
 pub use activities::{Activity, Deed, Recorded, Undoable};
 pub use error::Error;
+pub use events::{Event, Events, Happened, Heard, Poster, Unheard};
 pub use migrate::{Migrated, SCHEMA, Schema, migrate};
 pub use notes::{Author, NewNote, Note, NoteState};
 pub use site::Usage;
-pub use tokens::{Token, TokenKind};
+pub use tokens::{Token, TokenHash, TokenKind};
+pub use trial::Trial;
 
 use error::Fault;
 use pool::Pool;

@@ -39,7 +39,7 @@ const MIGRATIONS: &[Migration] = &[Migration {
 pub const SCHEMA: Schema = MIGRATIONS[MIGRATIONS.len() - 1].schema;
 
 /// Our mark in the file's header (`PRAGMA application_id`): "pump".
-const APPLICATION_ID: i64 = 0x7075_6d70;
+pub(crate) const APPLICATION_ID: i64 = 0x7075_6d70;
 
 /// What [`migrate`] did: nothing, when both are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ fn read(connection: &Connection, path: &Path) -> Result<Option<Schema>, Error> {
 
 /// Makes an empty file that only its owner may read: it will hold password hashes. SQLite gives its
 /// other files the same permissions.
-fn make_file(path: &Path) -> io::Result<()> {
+pub(crate) fn make_file(path: &Path) -> io::Result<()> {
     // A file that is there is not even opened: closing it would drop the locks that other connections
     // of this process have on it (https://sqlite.org/howtocorrupt.html, 2.2).
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -173,7 +173,7 @@ fn make_file(path: &Path) -> io::Result<()> {
 }
 
 /// Turns the write-ahead log on. The file remembers it.
-fn write_ahead(connection: &Connection, path: &Path) -> Result<(), Error> {
+pub(crate) fn write_ahead(connection: &Connection, path: &Path) -> Result<(), Error> {
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .map_err(|error| Fault::Sql(error).at(path))?;

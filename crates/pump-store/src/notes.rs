@@ -103,7 +103,7 @@ pub(crate) fn state(row: &Row<'_>) -> rusqlite::Result<NoteState> {
     })
 }
 
-fn note(row: &Row<'_>) -> rusqlite::Result<Note> {
+pub(crate) fn note(row: &Row<'_>) -> rusqlite::Result<Note> {
     Ok(Note {
         id: column(row, "id")?,
         author: author(row)?,

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use pump_model::limits::MAX_TOKENS;
 use pump_model::{AccountId, Timestamp};
+use rusqlite::Connection;
+use rusqlite::types::{ToSql, ToSqlOutput};
 use sha2::{Digest, Sha256};
 
 use crate::Store;
 use crate::accounts::{Account, COLUMNS, account};
-use crate::error::Error;
-use crate::rows::{Sql, one};
+use crate::error::{Error, Fault};
+use crate::rows::{Sql, count, one};
 
 /// Random bytes in a token.
 const TOKEN_BYTES: usize = 32;
@@ -52,8 +54,45 @@ impl fmt::Debug for Token {
     }
 }
 
-fn digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
+/// What is stored of a token. It tells whether the token is valid, and nobody can sign in with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// Of this token, valid or not.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// The bytes of the hash.
+    pub fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+}
+
+impl From<[u8; 32]> for TokenHash {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl ToSql for TokenHash {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.0.to_sql()
+    }
+}
+
+/// Whether `account` has this token for programs.
+pub(crate) fn is_valid(
+    connection: &Connection,
+    token: TokenHash,
+    account: AccountId,
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    let sql = "SELECT count(*) FROM tokens
+               WHERE hash = ?1 AND account = ?2 AND kind = ?3 AND expires > ?4";
+    let params = (token, Sql(account), TokenKind::Bearer.as_str(), Sql(now));
+    Ok(count(connection, sql, params)? > 0)
 }
 
 impl Store {
@@ -91,7 +130,7 @@ impl Store {
                      VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
                 .execute((
-                    digest(&token),
+                    TokenHash::of(&token),
                     Sql(account),
                     kind.as_str(),
                     Sql(now),
@@ -115,7 +154,7 @@ impl Store {
             "SELECT {COLUMNS} FROM tokens t JOIN accounts a ON a.id = t.account
              WHERE t.hash = ?1 AND t.kind = ?2 AND t.expires > ?3"
         );
-        let params = (digest(token), kind.as_str(), Sql(now));
+        let params = (TokenHash::of(token), kind.as_str(), Sql(now));
         self.read(|connection| one(connection, &sql, params, account))
     }
 
@@ -126,7 +165,7 @@ impl Store {
     pub fn delete_token(&self, token: &str) -> Result<bool, Error> {
         self.write(|transaction| {
             let mut statement = transaction.prepare_cached("DELETE FROM tokens WHERE hash = ?1")?;
-            Ok(statement.execute([digest(token)])? > 0)
+            Ok(statement.execute([TokenHash::of(token)])? > 0)
         })
     }
 

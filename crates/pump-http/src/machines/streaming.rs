@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 use crate::Body;
 use crate::app::App;
@@ -20,20 +20,25 @@ pub(crate) async fn health() -> &'static str {
 pub(crate) async fn named(
     app: State<App>,
     uri: Uri,
+    headers: HeaderMap,
     bearer: StreamBearer,
 ) -> Result<Response, Problem> {
     if Fields::of(&uri).get("stream") != Some("user") {
         return Err(Problem::bad_request("`stream` has to be `user`: there is no other one yet"));
     }
-    user(app, bearer).await
+    user(app, headers, bearer).await
 }
 
 /// `GET /api/v1/streaming/user`
 pub(crate) async fn user(
-    State(_app): State<App>,
-    StreamBearer(_): StreamBearer,
+    State(app): State<App>,
+    headers: HeaderMap,
+    StreamBearer { account, token }: StreamBearer,
 ) -> Result<Response, Problem> {
-    let stream = EventStream::new(EventSource {});
+    // What is no text is no id of ours.
+    let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
+    let source = EventSource::open(&app, (account.id, token), last).await?;
+    let stream = EventStream::new(source);
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         // The token may stand in the address, where `finish` does not look for it.

@@ -7,3 +7,4 @@ mod pages;
 mod routes;
 mod safety;
 mod server;
+mod streaming;

@@ -19,7 +19,8 @@ pub(crate) const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 pub(crate) struct Server {
     pub(crate) service: Service,
     pub(crate) store: Store,
-    _folder: tempfile::TempDir,
+    site: Site,
+    folder: tempfile::TempDir,
 }
 
 impl Server {
@@ -42,7 +43,14 @@ impl Server {
             version: "1.2.3".to_owned(),
         };
         change(&mut site);
-        Self { service: pump_http::service(site, store.clone()), store, _folder: folder }
+        let service = pump_http::service(site.clone(), store.clone());
+        Self { service, store, site, folder }
+    }
+
+    /// Another worker on the same database.
+    pub(crate) fn worker(&self) -> Service {
+        let store = Store::open(self.folder.path()).unwrap();
+        pump_http::service(self.site.clone(), store)
     }
 
     pub(crate) fn account(&self, name: &str) -> Account {
