@@ -6,16 +6,21 @@
 
 mod accept;
 mod activity;
+mod body;
 mod channel;
 mod connection;
 mod drain;
+mod event_stream;
 mod figures;
 mod hand_over;
 mod handler;
 mod head;
+mod http1;
+mod http2;
 mod life;
 mod master;
 mod stream;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

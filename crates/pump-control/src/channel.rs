@@ -174,6 +174,8 @@ pub struct Figures {
     pub handed_over: u64,
     /// Event streams given to another worker.
     pub streams_handed_over: u64,
+    /// Event streams that were ended because the worker left, their clients told to come back.
+    pub streams_sent_back: u64,
     /// What is open now.
     pub open: Classes,
 }

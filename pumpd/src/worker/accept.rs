@@ -10,9 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
-use super::activity::Activity;
-use super::connection::Serving;
-use super::hand_over::Moving;
+use super::connection::{At, Connection, Serving};
 use super::stream::{Socket, Stream};
 use crate::config::Address;
 use crate::inherit::Inherited;
@@ -60,15 +58,15 @@ impl Listener {
             };
             let (permit, accepted) = tokio::select! {
                 biased;
-                () = serving.draining().begun() => return,
+                () = serving.draining.clone().begun() => return,
                 next = next => next,
             };
             let Ok(permit) = permit else { return };
             match accepted {
                 Ok((stream, peer)) => {
-                    let activity = Activity::begin(&serving.counters);
-                    let moving = Moving { stream, peer, permit, activity };
-                    tokio::spawn(serving.clone().serve(moving));
+                    let connection =
+                        Connection::new(stream, peer, permit, &serving.counters, At::Fresh);
+                    tokio::spawn(serving.clone().serve(connection));
                 }
                 Err(error) if belongs_to_client(&error) => {}
                 Err(error) => {

@@ -1,12 +1,8 @@
 //! What one connection is doing, counted exactly: it is in one class from its first moment to its last.
 
-use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
 
 use super::figures::{Class, Counters};
 
@@ -14,41 +10,125 @@ use super::figures::{Class, Counters};
 #[derive(Debug)]
 pub(super) struct Activity {
     counters: Arc<Counters>,
+    /// Connections are numbered as they come.
+    number: u64,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// A request is read or answered.
+    /// A request is read or answered in HTTP/1.
     busy: bool,
+    /// Requests that are answered in HTTP/2.
+    requests: usize,
     /// Requests' bodies that have not come to their end.
     uploads: usize,
+    /// Event streams.
+    streams: usize,
     class: Option<Class>,
+    /// When something last happened to its requests.
+    touched: Instant,
+}
+
+/// Counts one of something until it is dropped.
+pub(super) struct Open {
+    activity: Arc<Activity>,
+    of: fn(&mut State) -> &mut usize,
 }
 
 impl Activity {
     /// A connection that was accepted or taken over.
     pub(super) fn begin(counters: &Arc<Counters>) -> Arc<Self> {
-        counters.connections.fetch_add(1, Ordering::Relaxed);
-        let activity = Self { counters: Arc::clone(counters), state: Mutex::default() };
+        let state = State {
+            busy: false,
+            requests: 0,
+            uploads: 0,
+            streams: 0,
+            class: None,
+            touched: Instant::now(),
+        };
+        let (counters, number) = (Arc::clone(counters), counters.one_more());
+        let activity = Self { counters, number, state: Mutex::new(state) };
         activity.change(|_| ());
         Arc::new(activity)
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn busy(&self, busy: bool) {
         self.change(|state| state.busy = busy);
     }
 
+    /// Counts a request of many until what is returned is dropped.
+    pub(super) fn requests(self: &Arc<Self>) -> Open {
+        self.opens(|state| &mut state.requests)
+    }
+
+    /// Counts an event stream until what is returned is dropped.
+    pub(super) fn streams(self: &Arc<Self>) -> Open {
+        self.opens(|state| &mut state.streams)
+    }
+
+    fn opens(self: &Arc<Self>, of: fn(&mut State) -> &mut usize) -> Open {
+        self.change(|state| *of(state) += 1);
+        Open { activity: Arc::clone(self), of }
+    }
+
+    /// Counts a request's body until what is returned is dropped.
+    pub(super) fn uploads(self: &Arc<Self>) -> Open {
+        self.opens(|state| &mut state.uploads)
+    }
+
+    /// So much of a request's body came in.
+    pub(super) fn came(&self, bytes: usize) {
+        self.counters.came(bytes);
+        self.touch();
+    }
+
+    /// Something went on with a request or its answer.
+    pub(super) fn touch(&self) {
+        self.change(|_| ());
+    }
+
+    /// When something last went on with a request or its answer.
+    pub(super) fn last_touched(&self) -> Instant {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).touched
+    }
+
+    /// Whether the next thing has to come from the client: a request is open that is no event stream.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.requests > state.streams || state.uploads > 0
+    }
+
+    /// Whether nothing is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).class == Some(Class::Idle)
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        let class = match &*state {
-            State { uploads: 1.., .. } => Class::Upload,
-            State { busy: true, .. } => Class::InFlight,
-            State { .. } => Class::Idle,
+        state.touched = Instant::now();
+        let class = if state.uploads > 0 {
+            Class::Upload
+        } else if state.busy || state.requests > state.streams {
+            Class::InFlight
+        } else if state.streams > 0 {
+            Class::Stream
+        } else {
+            Class::Idle
         };
         self.counters.becomes(state.class, Some(class));
         state.class = Some(class);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.activity.change(|state| *(self.of)(state) -= 1);
     }
 }
 
@@ -56,64 +136,5 @@ impl Drop for Activity {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.counters.becomes(state.class, None);
-    }
-}
-
-/// A request's body on its way to the site. Its connection is an upload until it is read to its end, or
-/// nobody reads it any more.
-pub(super) struct Upload {
-    body: Incoming,
-    /// Until the end.
-    open: Option<Arc<Activity>>,
-}
-
-impl Upload {
-    pub(super) fn new(body: Incoming, activity: &Arc<Activity>) -> Self {
-        let open = (!body.is_end_stream()).then(|| Arc::clone(activity));
-        if let Some(activity) = &open {
-            activity.change(|state| state.uploads += 1);
-        }
-        Self { body, open }
-    }
-
-    fn end(&mut self) {
-        if let Some(activity) = self.open.take() {
-            activity.change(|state| state.uploads -= 1);
-        }
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let (Some(activity), Some(Ok(frame))) = (&self.open, &frame)
-            && let Some(data) = frame.data_ref()
-        {
-            activity.counters.came(data.len());
-        }
-        if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
-            self.end();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.end();
     }
 }

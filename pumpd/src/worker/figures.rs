@@ -28,8 +28,10 @@ pub(super) struct Counters {
     server_errors: AtomicU64,
     latency: [AtomicU64; LATENCY_PLACES],
     latency_sum: AtomicU64,
-    pub(super) connections: AtomicU64,
-    pub(super) handed_over: AtomicU64,
+    connections: AtomicU64,
+    handed_over: AtomicU64,
+    streams_handed_over: AtomicU64,
+    streams_sent_back: AtomicU64,
     uploaded: AtomicU64,
     open: [AtomicU64; 4],
     lag: Mutex<Lag>,
@@ -61,6 +63,22 @@ impl Counters {
         }
         self.latency[place(micros)].fetch_add(1, Relaxed);
         self.latency_sum.fetch_add(micros, Relaxed);
+    }
+
+    /// A connection was accepted or taken over. Returns its number.
+    pub(super) fn one_more(&self) -> u64 {
+        self.connections.fetch_add(1, Relaxed)
+    }
+
+    /// Another worker has a connection of ours now.
+    pub(super) fn handed_over(&self, stream: bool) {
+        self.handed_over.fetch_add(1, Relaxed);
+        self.streams_handed_over.fetch_add(u64::from(stream), Relaxed);
+    }
+
+    /// An event stream was ended, and its client told to come back.
+    pub(super) fn sent_back(&self) {
+        self.streams_sent_back.fetch_add(1, Relaxed);
     }
 
     /// So much of a request's body came in.
@@ -108,7 +126,8 @@ impl Counters {
             resident: resident().unwrap_or(0),
             connections: self.connections.load(Relaxed),
             handed_over: self.handed_over.load(Relaxed),
-            streams_handed_over: 0,
+            streams_handed_over: self.streams_handed_over.load(Relaxed),
+            streams_sent_back: self.streams_sent_back.load(Relaxed),
             open: self.open(),
         }
     }

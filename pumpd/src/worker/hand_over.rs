@@ -6,15 +6,16 @@
 //! copies says nothing to the client. The giver keeps its copy until the taker has answered, and the taker
 //! reads nothing before that. If it dies or hangs, the giver serves on, as a lame duck.
 
+mod message;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
-use pump_http::Peer;
+use pump_http::EventSource;
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg,
@@ -22,18 +23,14 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::activity::Activity;
-use super::connection::Serving;
-use super::drain::{Drain, Stage};
+use super::connection::{At, Connection, Serving};
+use super::drain::Drain;
+use super::event_stream::Events;
 use super::stream::Stream;
-
-/// What these messages look like. Another number is not taken, and the giver keeps the connection.
-const VERSION: u8 = 1;
-
-/// Bytes of a next request that travel at most. A connection with more of them stays where it is.
-const MAX_CARRIED: usize = 128 * 1024;
+use message::{Kind, MAX_MESSAGE, Message};
 
 /// Connections that wait to be handed over, at most; the others wait where they are.
 const QUEUE: usize = 64;
@@ -45,15 +42,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const TAKEN: u8 = b'+';
 const REFUSED: u8 = b'-';
 
-/// A connection between two requests, out of hyper's hands.
-#[derive(Debug)]
-pub(super) struct Moving {
-    pub(super) stream: Stream,
-    pub(super) peer: Peer,
-    pub(super) permit: OwnedSemaphorePermit,
-    pub(super) activity: Arc<Activity>,
-}
-
 /// Begins to hand connections over through `socket`.
 ///
 /// # Errors
@@ -61,72 +49,102 @@ pub(super) struct Moving {
 pub(super) fn give(socket: OwnedFd, serving: Serving, drain: Drain) -> io::Result<()> {
     let socket = watched(socket)?;
     let (sender, queue) = mpsc::channel(QUEUE);
-    drain.begin(Stage::HandingOver(sender));
-    tokio::spawn(giving(socket, queue, serving, drain));
+    drain.hand_over(sender, QUEUE);
+    tokio::spawn(Giver { socket, first_version_only: false }.give(queue, serving, drain));
     Ok(())
 }
 
-async fn giving(
+struct Giver {
     socket: UnixDatagram,
-    mut queue: mpsc::Receiver<Moving>,
-    serving: Serving,
-    drain: Drain,
-) {
-    let mut given = 0_u64;
-    while let Some(moving) = queue.recv().await {
-        match pass(&socket, &moving).await {
-            Ok(true) => {
-                given += 1;
-                serving.counters.handed_over.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(false) => drop(tokio::spawn(serving.clone().stay(moving))),
-            Err(error) => {
-                warn!("the other worker no longer takes connections, serving on: {error}");
-                drain.begin(Stage::LameDuck);
-                queue.close();
-                drop(tokio::spawn(serving.clone().stay(moving)));
-                // Waits for those who were given a place in the queue and are about to take it.
-                while let Some(moving) = queue.recv().await {
-                    drop(tokio::spawn(serving.clone().stay(moving)));
-                }
-                break;
-            }
-        }
-    }
-    info!("{given} connections were handed over");
+    /// The other worker has refused what it takes in the first version.
+    first_version_only: bool,
 }
 
-/// Offers one connection. True when the other worker has it, false when it does not want it.
-async fn pass(socket: &UnixDatagram, moving: &Moving) -> io::Result<bool> {
-    let carried = moving.stream.carried();
-    if carried.len() > MAX_CARRIED {
-        return Ok(false);
+impl Giver {
+    async fn give(mut self, mut queue: mpsc::Receiver<Connection>, serving: Serving, drain: Drain) {
+        let stay = |connection| {
+            let connection = Connection { stays: true, ..connection };
+            drop(tokio::spawn(serving.clone().serve(connection)));
+        };
+        let mut given = 0_u64;
+        while let Some(connection) = queue.recv().await {
+            match self.pass(&connection).await {
+                Ok(true) => {
+                    given += 1;
+                    serving.counters.handed_over(matches!(connection.at, At::Events(_)));
+                }
+                Ok(false) => stay(connection),
+                Err(error) => {
+                    warn!("the other worker no longer takes connections, serving on: {error}");
+                    drain.be_lame();
+                    queue.close();
+                    stay(connection);
+                    // Waits for those who were given a place in the queue and are about to take it.
+                    while let Some(connection) = queue.recv().await {
+                        stay(connection);
+                    }
+                    break;
+                }
+            }
+        }
+        info!("{given} connections were handed over");
     }
-    let peer = match moving.peer {
-        Peer::Tcp(address) => address.to_string(),
-        Peer::Unix => "unix".to_owned(),
-    };
-    // An address with its port has less than 60 characters.
-    let head = [&[VERSION, peer.len() as u8], peer.as_bytes()].concat();
-    socket
-        .async_io(Interest::WRITABLE, || {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            let descriptors = [moving.stream.as_fd()];
-            control.push(SendAncillaryMessage::ScmRights(&descriptors));
-            let parts = [IoSlice::new(&head), IoSlice::new(carried)];
-            Ok(sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?)
-        })
-        .await?;
-    match tokio::time::timeout(ANSWER_WITHIN, answer(socket)).await {
-        Ok(answered) => answered,
-        // From here on the other worker cannot answer, and without an answer it takes nothing. It may
-        // have answered in this very moment, though.
-        Err(_) => {
-            rustix::net::shutdown(socket, Shutdown::Both)?;
-            match read_answer(socket) {
-                Ok(true) => Ok(true),
-                _ => Err(io::ErrorKind::TimedOut.into()),
+
+    /// Offers one connection. True when the other worker has it, false when it does not want it.
+    async fn pass(&mut self, connection: &Connection) -> io::Result<bool> {
+        let kind = match &connection.at {
+            At::Fresh => Kind::Fresh,
+            At::Between { .. } => Kind::Between,
+            At::Events(events) => Kind::Events {
+                closes: events.closes,
+                state: events.source.state(),
+                unsent: events.unsent.clone(),
+            },
+        };
+        let carried = connection.stream.carried().clone();
+        let message = Message { peer: connection.peer, kind, carried };
+        if !self.first_version_only
+            && let Some(message) = message.encode(2)
+            && self.offer(connection, &message).await?
+        {
+            return Ok(true);
+        }
+        // It may have no place, or not know that version.
+        let Some(message) = message.encode(1) else { return Ok(false) };
+        let taken = self.offer(connection, &message).await?;
+        self.first_version_only |= taken;
+        Ok(taken)
+    }
+
+    async fn offer(&self, connection: &Connection, message: &[u8]) -> io::Result<bool> {
+        let socket = &self.socket;
+        let sent = socket
+            .async_io(Interest::WRITABLE, || {
+                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                let descriptors = [connection.stream.as_fd()];
+                control.push(SendAncillaryMessage::ScmRights(&descriptors));
+                let parts = [IoSlice::new(message)];
+                match sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL) {
+                    // More than this machine lets a message have: this one stays.
+                    Err(Errno::MSGSIZE) => Ok(false),
+                    sent => Ok(sent.map(|_| true)?),
+                }
+            })
+            .await?;
+        if !sent {
+            return Ok(false);
+        }
+        match tokio::time::timeout(ANSWER_WITHIN, answer(socket)).await {
+            Ok(answered) => answered,
+            // From here on the other worker cannot answer, and without an answer it takes nothing. It may
+            // have answered in this very moment, though.
+            Err(_) => {
+                rustix::net::shutdown(socket, Shutdown::Both)?;
+                match read_answer(socket) {
+                    Ok(true) => Ok(true),
+                    _ => Err(io::ErrorKind::TimedOut.into()),
+                }
             }
         }
     }
@@ -149,20 +167,20 @@ fn read_answer(socket: &UnixDatagram) -> io::Result<bool> {
 pub(super) async fn take(socket: OwnedFd, serving: Serving, connections: Arc<Semaphore>) {
     let taking = async {
         let socket = watched(socket)?;
-        while let Some(message) = receive(&socket).await? {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        while let Some((length, descriptor)) = receive(&socket, &mut buffer).await? {
             let permit = Arc::clone(&connections).try_acquire_owned().ok();
-            let moving = permit.and_then(|permit| {
-                let (stream, peer) = understand(message)?;
-                let activity = Activity::begin(&serving.counters);
-                Some(Moving { stream, peer, permit, activity })
+            let understood = permit.and_then(|permit| {
+                let message = Message::decode(&buffer[..length])?;
+                understand(message, descriptor?, permit, &serving)
             });
-            let answer = if moving.is_some() { TAKEN } else { REFUSED };
+            let answer = if understood.is_some() { TAKEN } else { REFUSED };
             // Answered before the first byte is read here: until then the giver could still take it back.
             socket
                 .async_io(Interest::WRITABLE, || Ok(rustix::io::write(&socket, &[answer])?))
                 .await?;
-            if let Some(moving) = moving {
-                tokio::spawn(serving.clone().serve(moving));
+            if let Some(connection) = understood {
+                tokio::spawn(serving.clone().serve(connection));
             }
         }
         Ok::<(), io::Error>(())
@@ -172,20 +190,16 @@ pub(super) async fn take(socket: OwnedFd, serving: Serving, connections: Arc<Sem
     }
 }
 
-/// One message with its descriptor.
-struct Message {
-    bytes: Vec<u8>,
-    descriptor: Option<OwnedFd>,
-}
-
-/// The next message; none when the other end is closed.
-async fn receive(socket: &UnixDatagram) -> io::Result<Option<Message>> {
-    let mut bytes = vec![0; MAX_CARRIED + 256];
-    let (length, descriptor) = socket
+/// The length of the next message and its descriptor; none when the other end is closed.
+async fn receive(
+    socket: &UnixDatagram,
+    buffer: &mut [u8],
+) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
+    let received = socket
         .async_io(Interest::READABLE, || {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let mut parts = [IoSliceMut::new(buffer)];
             let received = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
             let descriptor = control.drain().find_map(|message| match message {
                 RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
@@ -194,20 +208,26 @@ async fn receive(socket: &UnixDatagram) -> io::Result<Option<Message>> {
             Ok((received.bytes, descriptor))
         })
         .await?;
-    bytes.truncate(length);
-    Ok((length > 0).then_some(Message { bytes, descriptor }))
+    Ok((received.0 > 0).then_some(received))
 }
 
-/// A connection out of a message, or none if this build does not understand it.
-fn understand(message: Message) -> Option<(Stream, Peer)> {
-    let [VERSION, length, rest @ ..] = &message.bytes[..] else { return None };
-    let (peer, carried) = rest.split_at_checked(usize::from(*length))?;
-    let peer = match std::str::from_utf8(peer).ok()? {
-        "unix" => Peer::Unix,
-        address => Peer::Tcp(address.parse().ok()?),
+/// A connection out of a message, or none if this build can do nothing with it.
+fn understand(
+    message: Message,
+    descriptor: OwnedFd,
+    permit: OwnedSemaphorePermit,
+    serving: &Serving,
+) -> Option<Connection> {
+    let at = match message.kind {
+        Kind::Fresh => At::Fresh,
+        Kind::Between => At::Between { since: Instant::now() },
+        Kind::Events { closes, state, unsent } => {
+            let source = EventSource::resume(&serving.service, &state)?;
+            At::Events(Box::new(Events { source, unsent, closes }))
+        }
     };
-    let stream = Stream::taken(message.descriptor?, peer, Bytes::copy_from_slice(carried)).ok()?;
-    Some((stream, peer))
+    let stream = Stream::taken(descriptor, message.peer, message.carried).ok()?;
+    Some(Connection::new(stream, message.peer, permit, &serving.counters, at))
 }
 
 /// The socket, as tokio waits for it. It keeps the bounds of messages and tells the end of the other

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use pump_http::Peer;
+use http::header::{CONNECTION, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
+use pump_http::{EventStream, Peer};
 use tower::Service as _;
 
-use super::activity::{Activity, Upload};
+use super::activity::Activity;
+use super::body::{Kept, Upload};
 use super::drain::Draining;
+use super::event_stream::Opening;
 use super::figures::Counters;
 use crate::faults;
 
@@ -26,6 +28,8 @@ pub(super) struct Handler {
     pub(super) counters: Arc<Counters>,
     pub(super) activity: Arc<Activity>,
     pub(super) draining: Draining,
+    /// Where event streams go. In HTTP/2 they stay where they are.
+    pub(super) opening: Option<Opening>,
     /// No other worker takes the connection.
     pub(super) stays: bool,
     pub(super) peer: Peer,
@@ -41,19 +45,61 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let begun = Instant::now();
         request.extensions_mut().insert(self.peer);
+        let two = request.version() == Version::HTTP_2;
+        let open = two.then(|| self.activity.requests());
+        if two {
+            name_the_host(&mut request);
+        }
+        let closes = closes(&request);
+        // With a part of a body to come, what the client says next is not a request. In HTTP/1.0 there
+        // are no chunks.
+        let may_open = request.version() == Version::HTTP_11
+            && request.method() == Method::GET
+            && request.body().is_end_stream();
+        let opening = self.opening.clone().filter(|_| may_open);
         let request = request.map(|body| Upload::new(body, &self.activity));
         let answer = caught(faults::answering(self.service.clone().call(request)));
         let (draining, stays) = (self.draining.clone(), self.stays);
-        let counters = Arc::clone(&self.counters);
+        let (counters, activity) = (Arc::clone(&self.counters), Arc::clone(&self.activity));
         Box::pin(async move {
             let mut answer = answer.await;
             counters.answered(answer.status(), begun.elapsed());
+            let stream = answer.extensions_mut().remove::<EventStream>();
             // Asked now and not when the request came: the drain may have begun in between.
-            if stays || draining.is_lame() {
+            let lame = stays || draining.is_lame();
+            if lame && !two {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer)
+            Ok(match (stream, opening) {
+                (Some(stream), Some(opening)) => match stream.take() {
+                    Some(source) => answer.map(|_| opening.open(source, closes || lame)),
+                    None => answer,
+                },
+                (stream, _) => answer.map(|body| {
+                    let streaming = stream.map(|_| activity.streams());
+                    let kept = Kept { body, streaming, open, activity, counters, draining };
+                    if kept.is_needed() { pump_http::Body::new(kept) } else { kept.body }
+                }),
+            })
         })
+    }
+}
+
+/// Whether a client says that this is its last request.
+fn closes<B>(request: &Request<B>) -> bool {
+    let values = request.headers().get_all(CONNECTION).iter();
+    let mut tokens =
+        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    tokens.any(|token| token.trim().eq_ignore_ascii_case("close"))
+}
+
+/// Gives a request of HTTP/2 the `Host` that it has under another name. If it has one too, and a
+/// different one, there are two: RFC 9113, section 8.3.1.
+fn name_the_host<B>(request: &mut Request<B>) {
+    let Some(authority) = request.uri().authority() else { return };
+    let Ok(authority) = HeaderValue::from_str(authority.as_str()) else { return };
+    if request.headers().get(HOST) != Some(&authority) {
+        request.headers_mut().append(HOST, authority);
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::channel::{Channel, Heard};
 use super::connection::Serving;
-use super::drain::{Drain, Stage};
+use super::drain::Drain;
 use super::hand_over;
 use super::master::{Master, News};
 use crate::config::Config;
@@ -240,8 +240,10 @@ impl Life {
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         if given.is_err() {
-            self.drain.begin(Stage::LameDuck);
+            self.drain.be_lame();
         }
+        // Those that are on their way to another worker have heard that first.
+        self.serving.service.end_streams();
         if !again {
             let (now, uploaded) = (Instant::now(), self.serving.counters.uploaded());
             self.leaving = Some(Leaving {

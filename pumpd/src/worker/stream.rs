@@ -4,6 +4,7 @@
 //! reads on until the client has closed too, and only then lets go. A close with unread bytes would
 //! make the kernel send a reset, which can destroy an answer that is still on its way.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -95,7 +96,7 @@ impl Stream {
     }
 
     /// The same connection out of hyper's hands, with what hyper had read of the next request.
-    pub(super) fn between_requests(self, read: Bytes) -> Self {
+    pub(super) fn again(self, read: Bytes) -> Self {
         // What hyper has read came before what it has not.
         let carried = [&read[..], &self.carried[..]].concat().into();
         Self { carried, ..Self::new(self.socket) }
@@ -103,6 +104,31 @@ impl Stream {
 
     pub(super) fn carried(&self) -> &Bytes {
         &self.carried
+    }
+
+    /// Reads something that will be read again, after all that is there already. Nothing at the end.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [MaybeUninit::uninit(); 8 * 1024];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(self.socket.poll_read(cx, &mut buffer))?;
+        let read = buffer.filled();
+        self.carried = [&self.carried[..], read].concat().into();
+        Poll::Ready(Ok(read.len()))
+    }
+
+    /// Writes what the client takes, past hyper.
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.socket.poll_write(cx, bytes)
+    }
+
+    /// Ends the connection in good order.
+    pub(super) async fn close(&mut self) {
+        // A client that is gone already has nothing to be told.
+        let _ = poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await;
     }
 
     pub(super) fn traffic(&self) -> Arc<Traffic> {
@@ -115,6 +141,13 @@ impl Socket {
         match self {
             Self::Tcp(socket) => Pin::new(socket).poll_read(cx, into),
             Self::Unix(socket) => Pin::new(socket).poll_read(cx, into),
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
         }
     }
 
@@ -166,10 +199,7 @@ impl Write for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.traffic.unflushed.store(true, Ordering::Relaxed);
-        let written = match &mut self.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-        };
+        let written = self.socket.poll_write(cx, bytes);
         self.traffic.wrote(&written);
         written
     }

@@ -1,0 +1,145 @@
+//! A connection in HTTP/2, in hyper's hands to its end.
+//!
+//! It cannot change hands: compression tables and windows are in the middle of something at any time. When
+//! the worker leaves, the client is told in the two steps of RFC 9113, section 6.8: first that there
+//! will be an end, then, when it has heard that, which request is the last. All are answered.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant as StdInstant};
+
+use hyper::rt::{Executor, Timer};
+use hyper::server::conn::http2;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::connection::{Connection, Left, Serving};
+use super::drain::Stage;
+use super::handler::Handler;
+
+/// Requests of one connection at one time. One more is refused by the protocol, and sent again.
+const MAX_REQUESTS: u32 = 128;
+
+/// Bytes of one answer that wait for the client to make room.
+const MAX_UNSENT: usize = 64 * 1024;
+
+/// How often a client with an open request shows that it is there, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a client that has nothing open has to take note of the end.
+const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+
+/// Serves a connection that has said that it speaks HTTP/2.
+pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
+    // The permit and what is counted of the connection are held to the end.
+    let Connection { stream, peer, permit: _permit, activity, stays, .. } = connection;
+    activity.busy(false);
+    let handler = Handler {
+        service: serving.service.clone(),
+        counters: Arc::clone(&serving.counters),
+        activity: Arc::clone(&activity),
+        draining: serving.draining.clone(),
+        opening: None,
+        stays,
+        peer,
+    };
+    let header_bytes = u32::try_from(serving.head_bytes).unwrap_or(u32::MAX);
+    // Against floods of resets hyper has limits of its own, and they stay on.
+    let hyper = http2::Builder::new(Spawner)
+        .timer(Clock)
+        .max_concurrent_streams(MAX_REQUESTS)
+        .max_header_list_size(header_bytes)
+        .max_send_buf_size(MAX_UNSENT)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        .serve_connection(stream, handler);
+    let mut hyper = pin!(hyper);
+    let mut stages = serving.draining.at_once();
+    let mut told = false;
+    let mut until = Instant::now() + serving.idle;
+    loop {
+        let leaves = stays || !matches!(*stages.borrow_and_update(), Stage::Serving);
+        if leaves && !told {
+            told = true;
+            hyper.as_mut().graceful_shutdown();
+            until = Instant::now() + LEAVES_WITHIN;
+        }
+        tokio::select! {
+            ended = hyper.as_mut() => {
+                if let Err(error) = ended {
+                    debug!("a connection ended early: {error}");
+                }
+                return Left::Ended;
+            }
+            // An error would mean that the worker is gone, and we with it.
+            _ = stages.changed() => {}
+            () = tokio::time::sleep_until(until) => {
+                let idle = activity.is_idle();
+                let patience = if told && idle { LEAVES_WITHIN } else { serving.idle };
+                until = activity.last_touched() + patience;
+                if until > Instant::now() {
+                    continue;
+                }
+                if !idle && !activity.is_busy() {
+                    // Event streams, on which something happens when it happens.
+                    until = Instant::now() + serving.idle;
+                    continue;
+                }
+                if told || !idle {
+                    // It has not taken note, or does not go on with what it began.
+                    return Left::Ended;
+                }
+                told = true;
+                hyper.as_mut().graceful_shutdown();
+                until = Instant::now() + LEAVES_WITHIN;
+            }
+        }
+    }
+}
+
+/// Hyper answers each request in a task of its own.
+#[derive(Clone, Copy, Debug)]
+struct Spawner;
+
+impl<F> Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, work: F) {
+        drop(tokio::spawn(work));
+    }
+}
+
+/// Hyper's pings go by tokio's time.
+#[derive(Clone, Copy, Debug)]
+struct Clock;
+
+struct Sleep(Pin<Box<tokio::time::Sleep>>);
+
+impl Timer for Clock {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(Box::pin(tokio::time::sleep(duration))))
+    }
+
+    fn sleep_until(&self, deadline: StdInstant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(Box::pin(tokio::time::sleep_until(deadline.into()))))
+    }
+
+    fn now(&self) -> StdInstant {
+        Instant::now().into_std()
+    }
+}
+
+impl hyper::rt::Sleep for Sleep {}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
