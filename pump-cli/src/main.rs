@@ -22,6 +22,7 @@ mod others;
 mod ownership;
 mod releases;
 mod report;
+mod roll;
 mod service;
 mod source;
 mod switch;

@@ -157,7 +157,7 @@ fn json_line(text: &str) {
 
 /// Text from a daemon, a candidate or a source, fit for root's terminal: what would steer the terminal
 /// is shown instead. A second line is set in, so that it cannot pass for one of ours.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.trim_end_matches('\n').chars() {
         match c {

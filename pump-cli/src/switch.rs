@@ -3,29 +3,25 @@
 //! Used by `pump upgrade` and `pump rollback`. The links change only when the other release is proven
 //! to serve, except where connections wait: there the service is started from the links.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use pump_control::ExitStatus;
-use pump_control::control::{Ask, Build, Phase, Reply, Restart, Status};
+use pump_control::control::{Build, Phase, Restart, Status};
 use pump_release::{Digest, Reason, ReleaseInfo, Way, may_open, way};
 
 use crate::bundle;
 use crate::context::Context;
-use crate::control::{self, ControlError, Conversation};
+use crate::control::{self, ControlError};
 use crate::inspect;
 use crate::lock::Lock;
 use crate::releases::{Installed, Releases};
 use crate::report::Failure;
+use crate::roll;
 use crate::service;
 use crate::systemd::systemctl;
 use crate::tool;
 
 /// Where a release keeps the units it was made with.
 const UNITS: &str = "systemd/";
-
-/// How long the master may take to say whether it begins a roll.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What runs.
 #[derive(Clone, Debug)]
@@ -264,62 +260,23 @@ pub(crate) fn go(
 
 /// Rolls the running cluster onto a release, telling each step.
 fn roll(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
-    let socket = context.layout.control_socket();
-    let told = |error| service::told(error, context);
-    let restart = Restart { candidate: Some(to.pumpd()), wait: true, ..Restart::default() };
-    let mut talk = Conversation::open(&socket, Ask::Restart(restart)).map_err(told)?;
-    let mut limit = Some(ANSWER_WITHIN);
-    loop {
-        match talk.next(limit) {
-            Ok(Reply::Accepted { .. }) => limit = None,
-            Ok(Reply::Step { text, .. }) => {
-                context.report.say(&text);
-                context.report.value(&serde_json::json!({ "step": text }));
-            }
-            Ok(Reply::Ended { outcome, .. }) if outcome.exit == ExitStatus::Done => break,
-            Ok(Reply::Ended { outcome, .. } | Reply::Refused(outcome)) => {
-                return Err(outcome.into());
-            }
-            Ok(other) => return Err(told(control::unexpected(&other))),
-            // A roll outlives whoever asked for it: what became of it is in the status.
-            Err(error) => return after_silence(context, to, error),
-        }
+    let restart = Restart { candidate: Some(to.pumpd()), ..Restart::default() };
+    let outcome = roll::follow(context, restart)?;
+    if outcome.exit != ExitStatus::Done {
+        return Err(outcome.into());
     }
-    match control::status(&socket) {
-        Ok(status) if serves(&status, to) => Ok(()),
-        Ok(status) => Err(Failure::new(
-            ExitStatus::RollFailed,
-            format!(
-                "the roll has ended, but workers are started from {}",
-                status.workers_build.short()
-            ),
-        )
-        .hint(format!("run `{} status`", service::command(context)))),
-        Err(error) => Err(told(error)),
+    let status = service::status(context)?;
+    if serves(&status, to) {
+        return Ok(());
     }
-}
-
-fn after_silence(
-    context: &Context<'_>,
-    to: &Installed,
-    error: ControlError,
-) -> Result<(), Failure> {
-    let pump = service::command(context);
-    match control::status(&context.layout.control_socket()) {
-        Ok(status) if status.roll.is_some() => Err(Failure::new(
-            ExitStatus::Temporary,
-            format!("lost sight of the roll, which goes on without us: {error}"),
-        )
-        .hint(format!(
-            "follow it with `{pump} status`; then run `{pump} upgrade` again to finish"
-        ))),
-        Ok(status) if serves(&status, to) => Ok(()),
-        Ok(Status { last_roll: Some(outcome), .. }) if outcome.exit != ExitStatus::Done => {
-            Err(outcome.into())
-        }
-        _ => Err(Failure::new(ExitStatus::RollFailed, format!("lost sight of the roll: {error}"))
-            .hint(format!("run `{pump} status`"))),
-    }
+    Err(Failure::new(
+        ExitStatus::RollFailed,
+        format!(
+            "the roll has ended, but workers are started from {}",
+            status.workers_build.short()
+        ),
+    )
+    .hint(format!("run `{} status`", service::command(context))))
 }
 
 fn serves(status: &Status, to: &Installed) -> bool {

@@ -14,5 +14,7 @@ mod cuts;
 mod real;
 #[path = "upgrade/sources.rs"]
 mod sources;
+#[path = "upgrade/waits.rs"]
+mod waits;
 #[path = "upgrade/ways.rs"]
 mod ways;

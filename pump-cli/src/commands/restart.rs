@@ -7,52 +7,83 @@ use pump_control::ExitStatus;
 use pump_control::control::{Ask, Reply, Restart};
 
 use crate::context::Context;
-use crate::control::{self, Conversation};
 use crate::report::Ended;
-use crate::service;
+use crate::{control, roll, service};
 
 /// Flags of `pump restart`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestartArgs {
-    /// Stay until every worker has been replaced, and tell each step.
+    /// Stay until every worker has been replaced, and tell each step. The exit status says how it ended.
     #[arg(long)]
     pub(crate) wait: bool,
     /// Restart even where there is one worker only.
     #[arg(long)]
     pub(crate) one_worker: bool,
+    /// Forget which build has failed before, and try it again.
+    #[arg(long)]
+    pub(crate) clear_latch: bool,
+    /// Compare the first new worker with the old ones for so long before the rest follow; 0 goes on at
+    /// once. Without it, what the configuration says.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=600))]
+    pub(crate) canary: Option<u64>,
+    /// Replace so many workers at a time. Without it, what the configuration says.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) parallel: Option<u32>,
 }
 
 pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
-    let ask = Restart { one_worker: args.one_worker, wait: args.wait, ..Restart::default() };
-    let mut conversation = Conversation::open(&context.layout.control_socket(), Ask::Restart(ask))
-        .map_err(|error| service::told(error, context))?;
-    loop {
-        // A roll has its own budget, kept by the master.
-        let reply = conversation.next(None).map_err(|error| service::told(error, context))?;
-        match &reply {
-            Reply::Accepted { roll } => {
-                context.report.value(&reply);
-                if !args.wait {
-                    context.report.say(format_args!(
-                        "roll {roll} has begun; `{} status` shows how it goes",
-                        service::command(context)
-                    ));
-                    return Ok(ExitStatus::Done);
-                }
-            }
-            Reply::Step { text, .. } => {
-                context.report.value(&reply);
-                context.report.say(text);
-            }
-            Reply::Ended { outcome, .. } if outcome.exit == ExitStatus::Done => {
-                context.report.value(&reply);
-                context.report.say(&outcome.text);
-                return Ok(ExitStatus::Done);
-            }
-            Reply::Ended { outcome, .. } | Reply::Refused(outcome) => {
-                return Err(outcome.clone().into());
-            }
-            _ => return Err(service::told(control::unexpected(&reply), context)),
+    tell_what_changed(context);
+    let restart = Restart {
+        one_worker: args.one_worker,
+        wait: args.wait,
+        clear_latch: args.clear_latch,
+        canary: args.canary,
+        parallel: args.parallel,
+        ..Restart::default()
+    };
+    if args.wait {
+        let outcome = roll::follow(context, restart)?;
+        if outcome.exit != ExitStatus::Done {
+            return Err(outcome.into());
         }
+        context.report.say(&outcome.text);
+        return Ok(ExitStatus::Done);
     }
+    let told = |error| service::told(error, context);
+    let reply = control::ask(&context.layout.control_socket(), Ask::Restart(restart));
+    match reply.map_err(told)? {
+        Reply::Refused(outcome) => Err(outcome.into()),
+        reply @ Reply::Accepted { roll } => {
+            context.report.value(&reply);
+            context.report.say(format_args!(
+                "roll {roll} has begun; `{} status` shows how it goes",
+                service::command(context)
+            ));
+            Ok(ExitStatus::Done)
+        }
+        other => Err(told(control::unexpected(&other))),
+    }
+}
+
+/// Says which keys of the configuration are other than those that the workers run with.
+fn tell_what_changed(context: &Context<'_>) {
+    // A configuration that is wrong is told by the roll, whose candidate is the judge of it; and whoever
+    // may not ask this may not ask for a roll either, and is told so then.
+    let reply = control::ask(&context.layout.control_socket(), Ask::Reload);
+    let Ok(Reply::Reloaded(reloaded)) = reply else { return };
+    if reloaded.needs_roll.is_empty() && reloaded.needs_restart.is_empty() {
+        return;
+    }
+    let listed = |keys: &[String]| format!("`{}`", keys.join("`, `"));
+    if !reloaded.needs_roll.is_empty() {
+        let keys = listed(&reloaded.needs_roll);
+        context.report.say(format_args!("changed, and in effect after this: {keys}"));
+    }
+    if !reloaded.needs_restart.is_empty() {
+        let (keys, pump) = (listed(&reloaded.needs_restart), service::command(context));
+        context.report.warn(format_args!(
+            "changed, and in effect only after `{pump} stop` and `{pump} start`: {keys}"
+        ));
+    }
+    context.report.value(&Reply::Reloaded(reloaded));
 }

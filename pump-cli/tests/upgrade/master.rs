@@ -18,6 +18,9 @@ struct State {
     status: Status,
     asked: Vec<Restart>,
     outcome: Option<Outcome>,
+    /// It ends in the middle of a roll; what the next master says then, one after another.
+    after_death: Option<Vec<Status>>,
+    next: Vec<Status>,
     ended: bool,
 }
 
@@ -50,7 +53,14 @@ impl Master {
             up_seconds: 1,
             ..Status::default()
         };
-        let state = State { status, asked: Vec::new(), outcome: None, ended: false };
+        let state = State {
+            status,
+            asked: Vec::new(),
+            outcome: None,
+            after_death: None,
+            next: Vec::new(),
+            ended: false,
+        };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         let thread = std::thread::spawn(move || {
@@ -71,6 +81,18 @@ impl Master {
         let outcome =
             Outcome { exit, text: text.to_owned(), hint: None, output: vec!["no good".into()] };
         self.state.lock().expect("no test panics with it").outcome = Some(outcome);
+    }
+
+    /// In the middle of the next roll it closes every connection. The next master says these, one after
+    /// another, whenever it is asked, and the last one again and again.
+    pub(crate) fn dies_in_the_roll(&self, next: &[Status]) {
+        let next = next.iter().rev().cloned().collect();
+        self.state.lock().expect("no test panics with it").after_death = Some(next);
+    }
+
+    /// What it says how it is.
+    pub(crate) fn status(&self) -> Status {
+        self.state.lock().expect("no test panics with it").status.clone()
     }
 
     /// Rolls that were asked for.
@@ -100,8 +122,12 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     let say = |reply: &Reply| (&stream).write_all(&encode(reply));
     match request.ask {
         Ask::Status => {
-            let status = state.lock().expect("no test panics with it").status.clone();
-            say(&Reply::Status(Box::new(status)))
+            let mut state = state.lock().expect("no test panics with it");
+            let says = Box::new(state.status.clone());
+            if let Some(next) = state.next.pop() {
+                state.status = next;
+            }
+            say(&Reply::Status(says))
         }
         Ask::Restart(restart) => {
             let mut state = state.lock().expect("no test panics with it");
@@ -113,6 +139,13 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
                 event: Box::new(Event::Other),
                 millis: 1,
             })?;
+            if let Some(next) = state.after_death.take() {
+                state.next = next;
+                if let Some(first) = state.next.pop() {
+                    state.status = first;
+                }
+                return Ok(());
+            }
             let outcome = state.outcome.clone().unwrap_or_else(|| {
                 let path = restart.candidate.expect("pump names its candidate");
                 state.status.workers_build = build_at(&path, "2.0.0");

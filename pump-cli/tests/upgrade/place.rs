@@ -262,8 +262,13 @@ impl Ran {
     /// The last line of standard output, as JSON; every other line has to be JSON, too.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
+        self.lines().pop().expect("a line of JSON")
+    }
+
+    /// Every line of standard output, as JSON.
+    #[track_caller]
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
         let read = |line| serde_json::from_str(line).expect("a JSON line");
-        let lines: Vec<serde_json::Value> = self.out.lines().map(read).collect();
-        lines.last().expect("a line of JSON").clone()
+        self.out.lines().map(read).collect()
     }
 }

@@ -66,7 +66,7 @@ fn every_line_of_an_upgrade_in_json_is_json_and_the_last_one_is_the_result() {
     let _master = Master::of(&place, &version("1.0.0"));
     place.offer(&version("1.1.0"));
     let ran = place.pump(&["upgrade", "--json"]);
-    let last = ran.ended(0, r#""step":"worker 3 is ready"#).json();
+    let last = ran.ended(0, r#""text":"worker 3 is ready"#).json();
     assert_eq!((&last["result"], &last["way"]), (&"upgraded".into(), &"roll".into()), "{last}");
     let told = place.pump(&["history", "--json"]);
     let told = told.ended(0, "").json();

@@ -6,8 +6,9 @@ use std::os::unix::net::UnixStream;
 use nix::sys::signal::Signal;
 use pump_control::control::{Ask, Reply};
 use pump_test::openmetrics::Samples;
-use pump_test::{TestCluster, fake};
+use pump_test::{TestCluster, eventually, fake};
 
+use crate::client::{REQUEST, answer, connect};
 use crate::{cluster, pumpd};
 
 const QUICK: &str = "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\n";
@@ -81,4 +82,29 @@ fn a_worker_that_does_not_answer_keeps_nobody_waiting() {
     stopped.signal(Signal::SIGCONT).expect("it lives");
     assert_eq!(status.workers.len(), 2, "{status:?}");
     assert_eq!(samples.get("pump_workers_wanted"), Some(2.0));
+}
+#[test]
+fn what_workers_did_outlives_them() {
+    let cluster = cluster(2, QUICK);
+    for _ in 0..20 {
+        let mut stream = connect(&cluster);
+        stream.write_all(REQUEST).expect("it reads");
+        answer(&mut stream);
+    }
+    let requests = || metrics(&cluster).get("pump_requests_total").expect("it is there");
+    eventually(std::time::Duration::from_secs(10), || match requests() {
+        many if many >= 20.0 => Ok(()),
+        few => Err(few),
+    });
+    let before = metrics(&cluster);
+    let new = fake::other_build(pumpd(), cluster.place(), "new").expect("a copy of the program");
+    cluster.roll(Some(&new));
+    // Nor does a sum fall when a worker is killed, which says nothing any more.
+    cluster.workers()[0].signal(Signal::SIGKILL).expect("it lives");
+    cluster.eventually(|status| status.workers.len() == 2 && status.roll.is_none());
+    let after = metrics(&cluster);
+    for name in before.names().filter(|name| name.contains("_total") || name.contains("_bucket")) {
+        assert!(after.get(name) >= before.get(name), "{name} fell");
+    }
+    assert!(after.get("pump_request_seconds_count") >= Some(20.0));
 }
