@@ -19,6 +19,7 @@ mod outcome;
 mod rolls;
 mod signals;
 mod status;
+mod steps;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,9 @@ pub(crate) struct Setting {
     /// Sockets that systemd passed.
     pub(crate) passed: Vec<OwnedFd>,
 }
+
+/// How many times 4 KiB of what a worker said before its death are read.
+const LAST_WORDS: usize = 16;
 
 /// Why the master cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -327,11 +331,18 @@ impl Master {
         };
         pass_on(&said);
         let Some(death) = death else { return };
-        self.channel(id, PollFlags::IN);
+        for _ in 0..LAST_WORDS {
+            if self.workers.get(&id).is_some_and(|worker| worker.channel().is_some()) {
+                self.channel(id, PollFlags::IN);
+            }
+        }
+        self.rolls.dead = Some(self.who(id));
         self.workers.remove(&id);
+        self.rolls.leaving.remove(&id);
         self.figures_end(id);
         let failure = Failure { text: format!("it {}", death.how), output: death.output };
         self.tell(Event::Exited { worker: id, failure });
+        self.rolls.dead = None;
     }
 
     fn channel(&mut self, id: WorkerId, flags: PollFlags) {
@@ -347,7 +358,7 @@ impl Master {
                     let Some(worker) = self.workers.get_mut(&id) else { continue };
                     worker.connections = Some(connections);
                     let before = std::mem::replace(&mut worker.uploaded, uploaded);
-                    self.metrics.has_open(id, classes);
+                    self.still_open(id, connections, classes);
                     match uploaded > before {
                         true => Event::Progress { worker: id },
                         false => Event::Leaving { worker: id },
@@ -449,16 +460,13 @@ impl Master {
                 Action::KeepLatch(latch) => self.keep_latch(latch.as_ref()),
                 Action::Cancel(_) => self.jobs.cancel(),
                 Action::Spawn { worker, generation } => self.spawn(worker, generation),
-                Action::Drain(worker) => {
-                    info!("worker {} is asked to leave", worker.0);
-                    self.ask_to_leave(worker);
-                }
+                Action::Drain(worker) => self.ask_to_leave(worker),
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get(&worker) {
                         process.child.kill();
                     }
                 }
-                Action::Step(step) => self.step(step.to_string(), Default::default()),
+                Action::Step(step) => self.policy_step(&step),
                 Action::Ended { roll, ending } => self.roll_ended(roll, &ending),
                 Action::Abandon(failure) => {
                     error!("could not start: a worker failed: {}", failure.text);
@@ -486,10 +494,9 @@ impl Master {
                 let build = build.build().short();
                 self.workers.insert(worker, process);
                 self.metrics.started(worker);
-                self.step(
-                    format!("worker {} of {build} is started as process {pid}", worker.0),
-                    control_language::Event::WorkerStarted(self.who(worker, generation)),
-                );
+                let text = format!("worker {} of {build} is started as process {pid}", worker.0);
+                let who = self.who(worker);
+                self.step(&text, control_language::Event::WorkerStarted(who));
             }
             Err(source) => {
                 let text = format!("it could not be started: {source}");
@@ -526,6 +533,7 @@ impl Master {
         if !handed && let Some(process) = self.workers.get_mut(&leaving) {
             process.say(&ToWorker::Drain { hand_over: false });
         }
+        self.step_draining(leaving, successor.filter(|_| handed));
     }
 
     fn forget_generations(&mut self) {

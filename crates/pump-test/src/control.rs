@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use pump_control::constants::MAX_CONTROL_BACKLOG;
-use pump_control::control::{Ask, Outcome, Reply, Request, Restart, Status};
+use pump_control::control::{Ask, Event, Outcome, Reply, Request, Restart, Status};
 use pump_control::encode;
 
 /// Longest wait for one line. A roll says something at least as often: its longest step is a drain.
@@ -26,6 +26,8 @@ pub struct Rolled {
     pub roll: Option<u64>,
     /// What was told on the way.
     pub steps: Vec<String>,
+    /// The same as events, with the milliseconds since the roll was accepted.
+    pub events: Vec<(u64, Event)>,
     /// How it ended, or why it was refused.
     pub outcome: Outcome,
 }
@@ -70,19 +72,22 @@ impl Control {
     pub fn restart(&self, ask: Restart, mut on_step: impl FnMut(&str)) -> Result<Rolled> {
         let ask = Ask::Restart(Restart { wait: true, ..ask });
         let mut replies = self.say(&encode(&Request::from(ask)))?;
-        let (mut number, mut steps) = (None, Vec::new());
+        let (mut number, mut steps, mut events) = (None, Vec::new(), Vec::new());
         loop {
             match read(&mut replies)? {
                 Reply::Accepted { roll } => number = Some(roll),
-                Reply::Step { text, .. } => {
+                Reply::Step { text, event, millis, .. } => {
                     on_step(&text);
+                    events.push((millis, *event));
                     steps.push(text);
                 }
                 Reply::Ended { roll, outcome } => {
                     ensure!(number == Some(roll), "roll {number:?} was accepted, {roll} ended");
-                    return Ok(Rolled { roll: number, steps, outcome });
+                    return Ok(Rolled { roll: number, steps, events, outcome });
                 }
-                Reply::Refused(outcome) => return Ok(Rolled { roll: None, steps, outcome }),
+                Reply::Refused(outcome) => {
+                    return Ok(Rolled { roll: None, steps, events, outcome });
+                }
                 other => bail!("asked for a roll and was told {other:?}"),
             }
         }

@@ -1,6 +1,6 @@
 //! Requests to roll: who asked, what they are told, and what is compared before the policy goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +29,10 @@ pub(crate) struct Rolls {
     /// Clients that wait for it.
     waiting: BTreeSet<ClientId>,
     pub(crate) last: Option<Last>,
+    /// When each worker that leaves was last told of.
+    pub(super) leaving: BTreeMap<WorkerId, Moment>,
+    /// The worker whose death is being told.
+    pub(super) dead: Option<control::Who>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +84,17 @@ impl Rolls {
         let under_way =
             carried.roll.map(|roll| UnderWay { roll: RollId(roll), began: now, before });
         let waiting = carried.waiting.into_iter().map(ClientId).collect();
-        Self { under_way, waiting, last: carried.last }
+        Self { under_way, waiting, last: carried.last, ..Self::default() }
+    }
+
+    /// The number of the roll under way.
+    pub(super) fn under_way(&self) -> Option<u64> {
+        self.under_way.map(|one| one.roll.0)
+    }
+
+    /// Who waits for it.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = ClientId> {
+        self.waiting.iter().copied()
     }
 
     /// How long the roll under way has taken, in milliseconds; 0 without one.
@@ -219,29 +233,6 @@ impl Master {
         self.tell(Event::Inspected { roll, found });
     }
 
-    /// A line for the log, and for who waits for the roll under way.
-    pub(super) fn step(&mut self, text: String, event: control::Event) {
-        info!("{text}");
-        let Some(under_way) = self.rolls.under_way else { return };
-        let millis = self.rolls.millis(self.now());
-        let event = Box::new(event);
-        let reply = Reply::Step { roll: under_way.roll.0, text, event, millis };
-        for client in &self.rolls.waiting {
-            self.control.say(*client, &reply);
-        }
-    }
-
-    /// A worker as events name it.
-    pub(super) fn who(&self, worker: WorkerId, generation: GenerationId) -> control::Who {
-        let build = self.generations.get(&generation).map(|one| one.build().short());
-        control::Who {
-            worker: worker.0,
-            pid: self.workers.get(&worker).map_or(0, |process| process.child.pid),
-            generation: generation.0,
-            build: build.unwrap_or_default(),
-        }
-    }
-
     pub(super) fn roll_ended(&mut self, roll: RollId, ending: &Ending) {
         let outcome = outcome::ended(ending);
         match outcome.exit {
@@ -296,7 +287,7 @@ impl Master {
         reloaded
     }
 
-    fn candidate(&self) -> Option<GenerationId> {
+    pub(super) fn candidate(&self) -> Option<GenerationId> {
         Some(self.cluster.as_ref()?.roll()?.generation)
     }
 }

@@ -8,6 +8,7 @@ mod faults;
 mod hand_over;
 mod limits;
 mod metrics;
+mod operator;
 mod orphan;
 mod proxy;
 mod roll;
