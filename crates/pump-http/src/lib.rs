@@ -20,6 +20,7 @@ mod machines;
 mod negotiate;
 mod nudges;
 mod people;
+mod probe;
 mod problem;
 mod router;
 mod site;
@@ -44,6 +45,7 @@ pub use client::Peer;
 pub use events::{EventSource, EventStream};
 pub use finish::Panicked;
 pub use nudges::Nudges;
+pub use probe::{probe, probe_as_person};
 pub use router::routes;
 pub use site::Site;
 
@@ -71,33 +73,6 @@ impl Service {
     pub fn end_streams(&self) {
         self.app.hub.end();
     }
-}
-
-/// Whether requests would be answered: asks `/readyz` as anybody would.
-///
-/// # Errors
-/// A sentence with the status and what the answer said.
-pub async fn probe(service: &Service) -> Result<(), String> {
-    /// Longest answer that is repeated in the sentence, in bytes.
-    const LONGEST: usize = 4096;
-
-    let request = Request::get("/readyz").body(Body::empty()).expect("a fixed request is valid");
-    let Ok(answer) = service.clone().oneshot(request).await;
-    if answer.status().is_success() {
-        return Ok(());
-    }
-    let status = answer.status();
-    let body = axum::body::to_bytes(answer.into_body(), LONGEST).await.unwrap_or_default();
-    Err(format!("`/readyz` answered {status}: {}", String::from_utf8_lossy(&body)))
-}
-
-/// Whether somebody who has an account could use it: signs in, reads the home feed, posts, sees it,
-/// deletes it and signs out, through the routes that clients use.
-///
-/// # Errors
-/// A sentence with the step, the status and what the answer said.
-pub async fn probe_as_person(service: &Service) -> Result<(), String> {
-    probe(service).await
 }
 
 impl<B> tower::Service<Request<B>> for Service

@@ -38,12 +38,21 @@ impl Trial {
     pub fn store(&self) -> &Store {
         &self.store
     }
+
+    /// Closes the database and removes it.
+    ///
+    /// # Errors
+    /// Those of [`Store::close`], and of removing the folder.
+    pub fn end(self) -> Result<(), Error> {
+        self.store.close()?;
+        fs::remove_dir_all(&self.folder).map_err(|source| Error::not_writable(&self.folder, source))
+    }
 }
 
+/// Without waiting for anybody who still uses the database.
 impl Drop for Trial {
     fn drop(&mut self) {
-        // What is left over is removed by the next one.
-        let _ = self.store.close();
+        // It is gone already, or the next one removes what is left.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -291,12 +291,16 @@ impl Life {
 /// Does what a person does.
 async fn probe(service: pump_http::Service, generation: u64) -> FromWorker {
     let begun = Instant::now();
-    let failure =
-        match tokio::time::timeout(PROBE_WITHIN, pump_http::probe_as_person(&service)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(why)) => Some(why),
-            Err(_) => Some(format!("it did not come to its end within {PROBE_WITHIN:?}")),
-        };
+    let failure = match tokio::time::timeout(
+        PROBE_WITHIN,
+        pump_http::probe_as_person(&service, faults::answering),
+    )
+    .await
+    {
+        Ok(Ok(())) => None,
+        Ok(Err(why)) => Some(why),
+        Err(_) => Some(format!("it did not come to its end within {PROBE_WITHIN:?}")),
+    };
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     FromWorker::Probed { generation, failure, micros }
 }

@@ -4,6 +4,7 @@ mod api;
 mod feed;
 mod limits;
 mod pages;
+mod probe;
 mod routes;
 mod safety;
 mod server;

@@ -53,6 +53,10 @@ impl Server {
         pump_http::service(self.site.clone(), store)
     }
 
+    pub(crate) fn data(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub(crate) fn account(&self, name: &str) -> Account {
         let new = NewAccount {
             name: name.parse().unwrap(),

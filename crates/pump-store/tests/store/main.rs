@@ -1,11 +1,13 @@
 //! The store, through its public methods, on real files.
 
 mod accounts;
+mod events;
 mod feed;
 mod keeping;
 mod paging;
 mod schema;
 mod site;
+mod trial;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
