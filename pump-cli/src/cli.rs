@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use pump_control::ExitStatus;
 
 use crate::commands::{
-    account, completions, generate, history, install, restart, rollback, start, status, stop,
-    uninstall, upgrade,
+    account, completions, generate, history, install, metrics, restart, rollback, start, status,
+    stop, uninstall, upgrade,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -55,6 +55,8 @@ pub(crate) enum Command {
     History(history::HistoryArgs),
     /// Show how the server is.
     Status(status::StatusArgs),
+    /// Show every figure of the server, as OpenMetrics text.
+    Metrics(metrics::MetricsArgs),
     /// Replace every worker, one at a time, without an interruption.
     Restart(restart::RestartArgs),
     /// Start the server.

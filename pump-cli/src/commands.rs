@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod history;
 pub(crate) mod install;
+pub(crate) mod metrics;
 pub(crate) mod restart;
 pub(crate) mod rollback;
 pub(crate) mod start;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::Rollback(args) => rollback::run(args, &context),
         Command::History(args) => history::run(args, &context),
         Command::Status(args) => status::run(args, &context),
+        Command::Metrics(args) => metrics::run(args, &context),
         Command::Restart(args) => restart::run(args, &context),
         Command::Start(args) => start::run(args, &context),
         Command::Stop(args) => stop::run(args, &context),

@@ -308,6 +308,12 @@ fn a_real_server_is_started_asked_restarted_and_stopped() {
     assert_exit(&shown, 0);
     assert!(stdout(&shown).starts_with(&asked.sentence), "{shown:?}");
 
+    let metrics = place.pump(&["metrics"]);
+    assert_exit(&metrics, 0);
+    let samples = pump_test::openmetrics::Samples::read(&stdout(&metrics));
+    let samples = samples.unwrap_or_else(|error| panic!("{error:#}: {metrics:?}"));
+    assert_eq!(samples.get("pump_rolls_total{outcome=\"done\"}"), Some(1.0), "{metrics:?}");
+
     let taken = place.pump(&["account", "create", "alice"]);
     assert_ne!(taken.status.code(), Some(0), "{taken:?}");
     assert_exit(&place.pump(&["account", "create", "bob"]), 0);

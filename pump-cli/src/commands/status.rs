@@ -1,11 +1,18 @@
 //! `pump status`: how the server is, a sentence first.
+//!
+//! `table` shows the processes, wide or narrow; `--json` has everything.
+
+mod table;
 
 use pump_control::ExitStatus;
-use pump_control::control::{Phase, Status, Worker, WorkerState};
+use pump_control::control::{Canary, Compared, Latch, Outcome, Phase, Roll, Status};
 
 use crate::context::Context;
-use crate::report::{Ended, Report};
+use crate::report::Ended;
 use crate::service;
+
+/// How wide it is where nobody can say.
+const USUAL_WIDTH: usize = 100;
 
 /// `pump status` has no flags of its own.
 #[derive(Debug, clap::Args)]
@@ -14,69 +21,161 @@ pub(crate) struct StatusArgs {}
 pub(crate) fn run(_args: StatusArgs, context: &Context<'_>) -> Ended {
     let status = service::status(context)?;
     context.report.value(&status);
-    print(&status, &context.report);
+    let size = dialoguer::console::Term::stdout().size_checked();
+    let width = size.map_or(USUAL_WIDTH, |(_, columns)| usize::from(columns));
+    for line in lines(&status, width) {
+        context.report.result(line);
+    }
     Ok(match status.phase {
         Phase::Running | Phase::Rolling => ExitStatus::Done,
         Phase::Starting | Phase::Stopping => ExitStatus::Temporary,
     })
 }
 
-fn print(status: &Status, report: &Report) {
-    report.result(&status.sentence);
-    report.result(format_args!("  {} on {}", status.public_url, status.listen.join(" and ")));
-    report.result(format_args!(
-        "  master  pid {:<8} {:<20} up {}",
-        status.pid,
-        status.master.short(),
-        duration(status.up_seconds)
-    ));
-    for worker in &status.workers {
-        report.result(format_args!("  worker  {}", line(worker)));
-    }
+/// All that is shown.
+fn lines(status: &Status, width: usize) -> Vec<String> {
+    let mut lines = vec![
+        status.sentence.clone(),
+        format!("  {} on {}", status.public_url, status.listen.join(" and ")),
+        format!("  generation {}, {} workers wanted", status.generation, status.wanted),
+    ];
+    lines.extend(table::lines(status, width).into_iter().map(|line| format!("  {line}")));
     if let Some(roll) = &status.roll {
-        let to = roll.candidate.short();
-        report.result(format_args!("roll {} to {to}: {}", roll.roll, roll.sentence));
+        lines.extend(rolling(roll));
     }
     if let Some(outcome) = &status.last_roll {
-        report.result(format_args!("last roll: {}", outcome.text));
+        lines.extend(last_roll(outcome, status));
     }
     if let Some(latch) = &status.latch {
-        report.result(format_args!(
-            "latched: {} failed and is not tried again: {}",
-            latch.build.short(),
-            latch.reason
-        ));
-        for text in &latch.output {
-            report.result(format_args!("  | {text}"));
-        }
+        lines.extend(latched(latch));
     }
-    for note in &status.notes {
-        report.result(format_args!("note: {note}"));
-    }
-}
-fn line(worker: &Worker) -> String {
-    let state = match worker.state {
-        WorkerState::Starting => "starting",
-        WorkerState::Ready => "ready",
-        WorkerState::Draining => "draining",
-        WorkerState::Killed => "killed",
-        WorkerState::Stuck => "stuck after SIGKILL",
-    };
-    let open = worker.connections.map_or(String::new(), |count| format!(", {count} connections"));
-    format!(
-        "pid {:<8} {:<20} {state}{open}, generation {}",
-        worker.pid,
-        worker.build.short(),
-        worker.generation
-    )
+    lines.extend(status.notes.iter().map(|note| format!("note: {note}")));
+    lines
 }
 
-/// Seconds as a person says them.
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
+fn rolling(roll: &Roll) -> Vec<String> {
+    let mut lines = vec![format!(
+        "roll {} onto {}, for {}: {}",
+        roll.roll,
+        roll.candidate.short(),
+        seconds(roll.millis),
+        roll.sentence
+    )];
+    if let Some(canary) = &roll.canary {
+        lines.extend(compared(canary));
+    }
+    lines
+}
+
+/// The first new worker beside the old ones.
+fn compared(canary: &Canary) -> Vec<String> {
+    let row = |name: &str, one: &Compared| {
+        let share = one.server_errors as f64 * 100.0 / one.requests.max(1) as f64;
+        format!(
+            "  {name}  {} requests, {share:.1} % errors, p50 {}, p99 {}, lag {}, {} panics, grown by {}",
+            one.requests,
+            milliseconds(one.p50_micros),
+            milliseconds(one.p99_micros),
+            milliseconds(one.lag_micros),
+            one.panics,
+            table::bytes(one.grown_bytes),
+        )
+    };
+    let time = format!(
+        "  the first new worker is compared with the old ones, {} of {}",
+        seconds(canary.elapsed_millis),
+        seconds(canary.lasts_millis)
+    );
+    vec![time, row("new", &canary.new), row("old", &canary.old)]
+}
+
+fn last_roll(outcome: &Outcome, status: &Status) -> Vec<String> {
+    let took = status.last_roll_millis.map(|millis| format!(", {}", seconds(millis)));
+    let number =
+        status.last_roll_number.map(|number| format!(" ({number}{})", took.unwrap_or_default()));
+    let mut lines = vec![format!("last roll{}: {}", number.unwrap_or_default(), outcome.text)];
+    // With a latch its own lines say the same and more.
+    if status.latch.is_none() {
+        lines.extend(outcome.output.iter().map(|text| format!("  | {text}")));
+        let failed = outcome.exit != ExitStatus::Done;
+        lines.extend(outcome.hint.iter().filter(|_| failed).map(|hint| format!("  hint: {hint}")));
+    }
+    lines
+}
+
+fn latched(latch: &Latch) -> Vec<String> {
+    let mut lines = vec![format!(
+        "latched: {} failed and is not tried again: {}",
+        latch.build.short(),
+        latch.reason
+    )];
+    lines.extend(latch.output.iter().map(|text| format!("  | {text}")));
+    lines.extend(latch.hint.iter().map(|hint| format!("  hint: {hint}")));
+    lines
+}
+
+/// Milliseconds as seconds: `1.2 s`.
+fn seconds(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+}
+
+/// Microseconds as milliseconds: `0.8 ms`.
+fn milliseconds(micros: u64) -> String {
+    format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use pump_control::control::Build;
+
+    use super::*;
+
+    #[test]
+    fn a_failed_roll_is_shown_with_its_last_words_and_the_next_command() {
+        let build = "abcdef0123".to_owned();
+        let build = Build { version: "2.0.0".to_owned(), build, ..Build::default() };
+        let outcome = Outcome {
+            exit: ExitStatus::RolledBack,
+            text: "it was slow".to_owned(),
+            hint: Some("`pump status`".to_owned()),
+            output: vec!["no good".to_owned()],
+        };
+        let mut status = Status {
+            sentence: "2 workers on 1.0.0, ready".to_owned(),
+            last_roll: Some(outcome),
+            last_roll_number: Some(4),
+            last_roll_millis: Some(10_250),
+            ..Status::default()
+        };
+        let shown = lines(&status, 100).join("\n");
+        assert!(shown.starts_with("2 workers on 1.0.0, ready\n"), "{shown}");
+        let last = "last roll (4, 10.2 s): it was slow\n  | no good\n  hint: `pump status`";
+        assert!(shown.ends_with(last), "{shown}");
+        status.latch = Some(Latch {
+            build,
+            reason: "it was slow".to_owned(),
+            output: vec!["no good".to_owned()],
+            hint: Some("`pump upgrade`".to_owned()),
+        });
+        let shown = lines(&status, 100).join("\n");
+        assert_eq!(shown.matches("no good").count(), 1, "{shown}");
+        assert!(shown.contains("latched: 2.0.0+abcdef01 failed"), "{shown}");
+        assert!(shown.ends_with("  hint: `pump upgrade`"), "{shown}");
+    }
+
+    #[test]
+    fn a_canary_is_shown_with_both_sides() {
+        let new =
+            Compared { requests: 400, server_errors: 20, p99_micros: 3400, ..Default::default() };
+        let canary =
+            Canary { elapsed_millis: 4000, lasts_millis: 10_000, new, ..Default::default() };
+        let roll = Roll { canary: Some(canary), ..Roll::default() };
+        let shown = rolling(&roll).join("\n");
+        assert!(shown.contains("4.0 s of 10.0 s"), "{shown}");
+        assert!(
+            shown.contains("new  400 requests, 5.0 % errors, p50 0.0 ms, p99 3.4 ms"),
+            "{shown}"
+        );
+        assert!(shown.contains("old  0 requests, 0.0 % errors"), "{shown}");
     }
 }
