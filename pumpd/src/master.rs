@@ -15,6 +15,7 @@ mod latch;
 mod listen;
 mod metrics;
 mod notify;
+mod nudges;
 mod outcome;
 mod rolls;
 mod signals;
@@ -366,6 +367,10 @@ impl Master {
                 }
                 Ok(FromWorker::Figures { figures, .. }) => {
                     self.figures_said(id, figures);
+                    continue;
+                }
+                Ok(FromWorker::Published { .. }) => {
+                    self.published(id);
                     continue;
                 }
                 Ok(_) => continue,

@@ -92,6 +92,13 @@ impl WorkerProcess {
         self.write();
     }
 
+    /// Says something that may come late, or not at all to a worker that reads nothing.
+    pub(crate) fn say_if_it_reads(&mut self, message: &ToWorker) {
+        if self.out.len() < MAX_CHANNEL_LINE {
+            self.say(message);
+        }
+    }
+
     /// Says something that a descriptor belongs to. False when it could not be said at once.
     pub(crate) fn say_with(&mut self, message: &ToWorker, descriptor: BorrowedFd<'_>) -> bool {
         let Some(channel) = &self.channel else { return false };

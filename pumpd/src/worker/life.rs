@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pump_control::channel::{Classes, FromWorker};
-use pump_control::constants::{HARD_STOP, ORPHAN_LIVES};
+use pump_control::constants::ORPHAN_LIVES;
 use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -49,6 +49,7 @@ pub(super) struct Life {
     permits: usize,
     /// How long a leaving worker may make no progress.
     patience: Duration,
+    hard_stop: Duration,
     nudges: pump_http::Nudges,
     /// Until then nothing is said of what was published.
     quiet_until: Instant,
@@ -111,6 +112,7 @@ impl Life {
             connections,
             permits: config.limits.connections_per_worker,
             patience: config.roll.drain,
+            hard_stop: config.roll.hard_stop,
             probe: None,
             leaving: None,
         }
@@ -284,7 +286,7 @@ impl Life {
         if uploaded != leaving.progress.0 {
             leaving.progress = (uploaded, Instant::now());
         }
-        leaving.progress.1.elapsed() >= self.patience || leaving.since.elapsed() >= HARD_STOP
+        leaving.progress.1.elapsed() >= self.patience || leaving.since.elapsed() >= self.hard_stop
     }
 }
 

@@ -13,6 +13,7 @@ mod orphan;
 mod proxy;
 mod roll;
 mod start;
+mod streams;
 mod worker;
 
 use std::path::Path;
