@@ -216,6 +216,7 @@ impl Master {
                 let hint = Some("restart the service once with the new unit".to_owned());
                 return Err(NotAllowed { exit: ExitStatus::OtherMagic, text, hint });
             }
+            self.same_database(&inspected)?;
             Ok(inspected)
         });
         let candidate = self.candidate();
@@ -231,6 +232,24 @@ impl Master {
             Found { key, build, settings, master }
         });
         self.tell(Event::Inspected { roll, found });
+    }
+
+    /// Old and new workers serve at the same time, so they have to work on one database.
+    fn same_database(&self, candidate: &Inspected) -> Result<(), NotAllowed> {
+        let pinned = self.cluster.as_ref().map(|cluster| cluster.pinned());
+        let running = pinned.and_then(|id| self.generations.get(&id)?.inspected.as_ref());
+        let Some(running) = running else { return Ok(()) };
+        let (from, to) = (&running.checked.data_dir, &candidate.checked.data_dir);
+        if from == to {
+            return Ok(());
+        }
+        let text = format!(
+            "`data_dir` was `{}` and is `{}`: old and new workers would work on two databases",
+            from.display(),
+            to.display()
+        );
+        let hint = Some("`pump stop` and `pump start` take the other folder".to_owned());
+        Err(NotAllowed { exit: ExitStatus::Preflight, text, hint })
     }
 
     pub(super) fn roll_ended(&mut self, roll: RollId, ending: &Ending) {

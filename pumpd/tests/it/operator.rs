@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use pump_control::ExitStatus;
-use pump_control::control::{Event, WorkerState};
+use pump_control::control::{Ask, Event, Reply, WorkerState};
 use pump_test::{eventually, fake};
 
 use crate::client::{REQUEST, answer, connect};
@@ -90,4 +90,25 @@ fn the_status_has_each_workers_figures() {
         assert!(worker.resident.is_some_and(|bytes| bytes > 1024 * 1024), "{worker:?}");
         assert_eq!(worker.connections, worker.classes.map(|open| open.all()), "{worker:?}");
     }
+}
+
+#[test]
+fn another_data_folder_is_never_rolled_onto() {
+    let cluster = cluster(2, QUICK);
+    let before = cluster.status();
+    let config = std::fs::read_to_string(cluster.config()).expect("ours");
+    let other = config.replace("/data\"", "/other\"").replace("workers = 2", "workers = 3");
+    assert_ne!(config, other);
+    std::fs::create_dir(cluster.place().join("other")).expect("ours");
+    std::fs::write(cluster.config(), other).expect("ours");
+    let Reply::Reloaded(changed) = cluster.ask(Ask::Reload) else { panic!("it says what changed") };
+    assert_eq!(changed.needs_restart, ["data_dir"]);
+    assert_eq!(changed.needs_roll, ["workers"]);
+    let refused = cluster.roll(None);
+    assert_eq!(refused.outcome.exit, ExitStatus::Preflight, "{refused:?}");
+    assert!(refused.outcome.text.contains("two databases"), "{refused:?}");
+    let after = cluster.status();
+    assert_eq!((after.workers.len(), after.generation), (2, before.generation));
+    let mut other = std::fs::read_dir(cluster.place().join("other")).expect("ours");
+    assert!(other.next().is_none(), "nothing was migrated there");
 }
