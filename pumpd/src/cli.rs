@@ -23,6 +23,15 @@ pub(crate) enum Command {
         /// The configuration
         #[arg(long, value_name = "FILE", default_value = "/etc/pump/pumpd.toml")]
         config: PathBuf,
+        #[command(flatten)]
+        resumed: Resumed,
+    },
+    /// Keep the master's descriptors and start it again when it dies, where there is no systemd
+    #[command(hide = true)]
+    Hold {
+        /// The configuration
+        #[arg(long, value_name = "FILE", default_value = "/etc/pump/pumpd.toml")]
+        config: PathBuf,
     },
     /// Accept connections; started by the master only
     #[command(hide = true)]
@@ -54,6 +63,29 @@ pub(crate) enum Account {
         #[arg(long)]
         password_stdin: bool,
     },
+}
+
+/// What a master is told that takes the place of another one. All numbers are of descriptors.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Resumed {
+    /// Try to take this state over, touch nothing, and end
+    #[arg(long, hide = true, value_name = "STATE", conflicts_with = "resume")]
+    pub(crate) rehearse: Option<i32>,
+    /// Go on from this state
+    #[arg(long, hide = true, value_name = "STATE")]
+    pub(crate) resume: Option<i32>,
+    /// The build that this process was before, and is again if this one fails
+    #[arg(long, hide = true, value_name = "BUILD", requires = "resume")]
+    pub(crate) before: Option<i32>,
+    /// The master that this process became has failed, by this signal
+    #[arg(
+        long,
+        hide = true,
+        value_name = "SIGNAL",
+        requires = "resume",
+        conflicts_with = "before"
+    )]
+    pub(crate) returned: Option<i32>,
 }
 
 /// Which configuration.

@@ -136,6 +136,7 @@ impl Config {
         note(&mut roll, "domain", self.domain != new.domain);
         note(&mut roll, "public_url", self.public_url != new.public_url);
         note(&mut roll, "site_name", self.site_name != new.site_name);
+        note(&mut roll, "listen", self.listen != new.listen);
         note(&mut roll, "trusted_proxies", self.trusted_proxies != new.trusted_proxies);
         note(&mut roll, "workers", self.workers != new.workers);
         note(&mut roll, "open_registration", self.open_registration != new.open_registration);
@@ -143,7 +144,6 @@ impl Config {
         note(&mut roll, "roll", self.roll != new.roll);
         note(&mut roll, "test", self.generation_header != new.generation_header);
         note(&mut restart, "data_dir", self.data_dir != new.data_dir);
-        note(&mut restart, "listen", self.listen != new.listen);
         note(&mut restart, "runtime_dir", self.runtime_dir != new.runtime_dir);
         (roll, restart)
     }

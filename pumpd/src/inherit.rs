@@ -46,22 +46,27 @@ impl Inherited {
     }
 }
 
-/// The descriptors of socket activation, `sd_listen_fds(3)`: from 3 on, `LISTEN_FDS` of them, when
-/// `LISTEN_PID` is this process.
-pub(crate) fn from_systemd(
-    inherited: &mut Inherited,
-    get: impl Fn(&str) -> Option<std::ffi::OsString>,
-) -> io::Result<Vec<OwnedFd>> {
-    const FIRST: RawFd = 3;
-    /// More than any unit has.
-    const MOST: RawFd = 1024;
-    let number = |name| get(name)?.to_str()?.parse::<RawFd>().ok();
-    if number("LISTEN_PID") != i32::try_from(std::process::id()).ok() {
-        return Ok(Vec::new());
+impl Inherited {
+    /// A copy of an inherited descriptor, which stays where it is for whoever this process may have to
+    /// become again.
+    ///
+    /// # Errors
+    /// When there is no such descriptor, or no room for another one.
+    pub(crate) fn copy(&self, number: RawFd) -> io::Result<OwnedFd> {
+        if number < 0 || self.taken.contains(&number) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no such inherited descriptor"));
+        }
+        // SAFETY: the borrow lives for this one call, which reports a number that is not open.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, FIRST_PASSED)?)
     }
-    let count = number("LISTEN_FDS").unwrap_or(0).clamp(0, MOST);
-    (FIRST..FIRST + count).map(|number| inherited.take(number)).collect()
 }
+
+/// The number of the first descriptor that systemd passes: `SD_LISTEN_FDS_START` of `sd_listen_fds(3)`.
+pub(crate) const FIRST_PASSED: RawFd = 3;
+
+/// More than any unit has sockets and any cluster has descriptors in the store.
+pub(crate) const MOST_PASSED: RawFd = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -80,12 +85,5 @@ mod tests {
         assert!(inherited.take(1).is_err(), "standard output has an owner");
         assert!(inherited.take(1_000_000).is_err(), "never opened");
         drop(taken);
-    }
-
-    #[test]
-    fn systemd_means_only_the_process_it_names() {
-        let mut inherited = Inherited::at_start();
-        let other = |name: &str| Some(if name == "LISTEN_PID" { "1" } else { "3" }.into());
-        assert_eq!(from_systemd(&mut inherited, other).expect("not for us").len(), 0);
     }
 }

@@ -6,17 +6,23 @@
 //! `listen` owns the sockets, `control` speaks with `pump`, `notify` with systemd.
 
 mod asked;
+mod carried;
 mod child;
 mod cluster;
 mod control;
 mod generation;
 mod jobs;
+mod keeper;
 mod latch;
 mod listen;
+mod lock;
 mod metrics;
 mod notify;
 mod nudges;
 mod outcome;
+mod place;
+mod replace;
+mod resume;
 mod rolls;
 mod signals;
 mod status;
@@ -24,8 +30,9 @@ mod steps;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pump_control::ExitStatus;
@@ -33,16 +40,23 @@ use pump_control::channel::{FromWorker, ToWorker};
 use pump_control::control::{self as control_language, Ask, Reply};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tracing::{error, info, warn};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Address, Config, ConfigError};
 use crate::log::Log;
+use carried::StateError;
 use cluster::{Action, Cluster, Event, Failure, GenerationId, NotAllowed, WorkerId};
 use control::{ClientId, Control};
 use generation::{Generation, Inspected};
 use jobs::{Answer, Asker, Jobs, Question};
-use listen::{ListenError, Listening};
+use keeper::Kept;
+pub(crate) use keeper::Passed;
+use listen::{ListenError, Listeners};
+use lock::{DataLock, LockError};
 use notify::Notify;
+use replace::Replacing;
+pub(crate) use resume::{rehearse, resume, returned};
 use signals::Signals;
 use worker::{Gossip, WorkerProcess};
 
@@ -51,8 +65,10 @@ pub(crate) struct Setting {
     pub(crate) config_path: PathBuf,
     /// What this program was started by; a roll without a named candidate resolves it anew.
     pub(crate) program: PathBuf,
-    /// Sockets that systemd passed.
-    pub(crate) passed: Vec<OwnedFd>,
+    /// The name it was started with.
+    pub(crate) name: OsString,
+    /// What systemd passed, or another keeper.
+    pub(crate) passed: Passed,
 }
 
 /// How many times 4 KiB of what a worker said before its death are read.
@@ -67,6 +83,10 @@ pub(crate) enum MasterError {
     Listen(#[from] ListenError),
     #[error("could not listen on the control socket `{}`", path.display())]
     Control { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("could not go on from the state of another master")]
+    State(#[from] StateError),
     #[error("could not {doing}")]
     System { doing: &'static str, source: std::io::Error },
 }
@@ -80,7 +100,9 @@ impl MasterError {
             Self::Control { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 ExitStatus::AddressInUse
             }
-            Self::Listen(_) | Self::Control { .. } => ExitStatus::Preflight,
+            Self::Lock(LockError::Held(_)) => ExitStatus::Locked,
+            Self::Listen(_) | Self::Control { .. } | Self::Lock(_) => ExitStatus::Preflight,
+            Self::State(_) => ExitStatus::Failed,
             Self::System { .. } => ExitStatus::Failed,
         }
     }
@@ -95,15 +117,21 @@ struct Master {
     control: Control,
     notify: Notify,
     next_alive: Option<Duration>,
-    listening: Vec<Listening>,
+    listeners: Listeners,
+    lock: DataLock,
+    /// By which workers see that this process is dead, while somebody keeps our ends of their channels.
+    own_pidfd: OwnedFd,
     /// None until the first generation was inspected and prepared.
     cluster: Option<Cluster>,
     generations: BTreeMap<GenerationId, Generation>,
     workers: BTreeMap<WorkerId, WorkerProcess>,
     jobs: Jobs,
+    replacing: Replacing,
     rolls: rolls::Rolls,
     metrics: metrics::Metrics,
     questions: asked::Questions,
+    /// What is kept for the master that is started when this one was killed.
+    kept: Kept,
     notes: Vec<String>,
     /// Our own build, which stays the same while generations come and go.
     own: control_language::Build,
@@ -121,25 +149,54 @@ enum Woken {
     Worker(WorkerId),
     Channel(WorkerId, PollFlags),
     Job(Question),
+    Rehearsal,
 }
 
-/// Runs the master until it is told to end.
+fn system(doing: &'static str) -> impl Fn(std::io::Error) -> MasterError {
+    move |source| MasterError::System { doing, source }
+}
+
+/// Runs the master until it is told to end. Workers of a master that was killed are adopted, if somebody
+/// has kept what belongs to them.
 ///
 /// # Errors
 /// When it cannot begin. What happens later is in the log and in the exit status.
-pub(crate) fn run(setting: Setting) -> Result<ExitStatus, MasterError> {
-    let system = |doing| move |source| MasterError::System { doing, source };
+pub(crate) fn run(mut setting: Setting) -> Result<ExitStatus, MasterError> {
     let signals = Signals::take().map_err(system("take signals"))?;
-    let (config, text) = Config::read(&setting.config_path)?;
-    let mut master = Master::begin(setting, config, text, signals)?;
-    master.ask_own_build();
-    while master.ended.is_none() {
-        master.turn().map_err(system("wait for events"))?;
+    if let Some(carried) = resume::kept_state(&setting.passed) {
+        let mut master = resume::adopt(setting, &carried, signals)?;
+        master.adopted();
+        return master.run();
     }
-    Ok(master.ended.unwrap_or(ExitStatus::Done))
+    let (config, text) = Config::read(&setting.config_path)?;
+    // Nobody can be adopted by these. Closed channels tell the workers so.
+    let old = setting.passed.names();
+    setting.passed.kept.clear();
+    let mut master = Master::begin(setting, config, text, signals)?;
+    master.kept = old;
+    master.ask_own_build();
+    master.run()
+}
+
+/// What this very file is.
+fn own_build(path: &Path) -> control_language::Build {
+    let info = crate::release_info::of_file().ok();
+    control_language::Build {
+        version: crate::release_info::VERSION.to_owned(),
+        build: info.map(|info| info.build.to_string()).unwrap_or_default(),
+        path: std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+    }
 }
 
 impl Master {
+    fn run(mut self) -> Result<ExitStatus, MasterError> {
+        while self.ended.is_none() {
+            self.turn().map_err(system("wait for events"))?;
+        }
+        self.kept.clear(&self.notify);
+        Ok(self.ended.unwrap_or(ExitStatus::Done))
+    }
+
     fn begin(
         mut setting: Setting,
         config: Config,
@@ -151,23 +208,17 @@ impl Master {
         let path = config.control_socket();
         let control =
             Control::bind(&path).map_err(|source| MasterError::Control { path, source })?;
+        let lock = DataLock::take(&config.data_dir)?;
         let orphans = control.last_was_killed;
-        let (listening, in_vain) = listen::listen(&config.listen, passed, orphans)?;
-        let mut notes = Vec::new();
-        for address in in_vain {
-            notes.push(format!(
-                "systemd listens on `{address}`, which `listen` in `{}` does not have: nobody answers \
-                 there",
-                setting.config_path.display()
-            ));
-        }
-        let own = Generation::own(&setting.program, text)
-            .map_err(|source| MasterError::System { doing: "pin the own program", source })?;
-        for listening in &listening {
+        let listeners = Listeners::begin(&config.listen, passed.sockets, orphans)?;
+        let own = Generation::own(&setting.program, text).map_err(system("pin the own program"))?;
+        let own_pidfd = pidfd_open(getpid(), PidfdFlags::empty());
+        let own_pidfd = own_pidfd.map_err(|error| system("watch itself")(error.into()))?;
+        for listening in listeners.all() {
             info!("listening on {}", listening.address);
         }
-        for note in &notes {
-            warn!("{note}");
+        for address in listeners.in_vain() {
+            warn!("{}", in_vain(address, &setting.config_path));
         }
         let notify = Notify::from_environment(|name| std::env::var_os(name));
         Ok(Self {
@@ -178,15 +229,19 @@ impl Master {
             signals,
             control,
             notify,
-            listening,
+            listeners,
+            lock,
+            own_pidfd,
             cluster: None,
             generations: BTreeMap::from([(GenerationId(1), own)]),
             workers: BTreeMap::new(),
             jobs: Jobs::default(),
+            replacing: Replacing::default(),
             rolls: rolls::Rolls::default(),
             metrics: metrics::Metrics::default(),
             questions: asked::Questions::default(),
-            notes,
+            kept: Kept::default(),
+            notes: Vec::new(),
             own: control_language::Build::default(),
             announced_ready: false,
             abandoned: false,
@@ -208,6 +263,7 @@ impl Master {
                 Woken::Worker(id) => self.worker_stirred(id),
                 Woken::Channel(id, flags) => self.channel(id, flags),
                 Woken::Job(id) => self.job_stirred(id),
+                Woken::Rehearsal => self.rehearsal_stirred(),
             }
             if self.ended.is_some() {
                 return Ok(());
@@ -234,6 +290,11 @@ impl Master {
     }
 
     fn wait(&self) -> std::io::Result<Vec<Woken>> {
+        self.wait_at_most(None)
+    }
+
+    /// Waits until something happens or is due, or for `most`.
+    fn wait_at_most(&self, most: Option<Duration>) -> std::io::Result<Vec<Woken>> {
         let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
         let mut tokens: Vec<Box<dyn Fn(PollFlags) -> Woken>> = vec![Box::new(|_| Woken::Signals)];
         if let Some(socket) = self.control.socket() {
@@ -263,9 +324,16 @@ impl Master {
                 tokens.push(Box::new(move |_| Woken::Job(id)));
             }
         }
+        if let Some(child) = self.replacing.child() {
+            for fd in child.pipes().chain([child.pidfd()]) {
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                tokens.push(Box::new(|_| Woken::Rehearsal));
+            }
+        }
         let timeout = self.next_deadline().map(|at| at.saturating_sub(self.now()));
         // Rounded up by a millisecond, so that a deadline is past when it wakes us.
         let timeout = timeout.map(|left| left + Duration::from_millis(1));
+        let timeout = most.or(timeout);
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -414,13 +482,22 @@ impl Master {
             self.own = own.build();
         }
         let now = self.now();
-        // Only the order of a roll hangs on this number.
-        let dice = u64::from(std::process::id()) << 32 | u64::from(now.subsec_nanos());
         let latch = latch::read(&self.config.data_dir);
-        let mut cluster = Cluster::new(settings, latch, dice);
+        let mut cluster = Cluster::new(settings, latch, self.dice());
         let actions = cluster.start(now);
         self.cluster = Some(cluster);
         self.carry_out(actions);
+    }
+
+    /// The workers of a master that was killed are ours now.
+    fn adopted(&mut self) {
+        // In case that workers died in the meantime, or have to leave.
+        self.tell(Event::Tick);
+    }
+
+    /// Only the order of a roll hangs on this number.
+    fn dice(&self) -> u64 {
+        u64::from(std::process::id()) << 32 | u64::from(self.begun.elapsed().subsec_nanos())
     }
 
     /// Nothing was started yet, and nothing will be.
@@ -453,17 +530,21 @@ impl Master {
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
+        if actions.is_empty() {
+            return;
+        }
         for action in actions {
             match action {
                 Action::Inspect(roll) => self.inspect(roll),
                 Action::Prepare(roll) => self.prepare(roll),
-                Action::Rehearse(roll) => self.tell(Event::Rehearsed { roll, result: Ok(()) }),
-                Action::ReplaceMaster(roll) => {
-                    self.tell(Event::MasterReplaced { roll, result: Ok(()) });
-                }
+                Action::Rehearse(roll) => self.rehearse(roll),
+                Action::ReplaceMaster(roll) => self.replace_master(roll),
                 Action::Compare { roll, .. } => self.tell(Event::Judged { roll, result: Ok(()) }),
                 Action::KeepLatch(latch) => self.keep_latch(latch.as_ref()),
-                Action::Cancel(_) => self.jobs.cancel(),
+                Action::Cancel(_) => {
+                    self.jobs.cancel();
+                    self.replacing.cancel();
+                }
                 Action::Spawn { worker, generation } => self.spawn(worker, generation),
                 Action::Drain(worker) => self.ask_to_leave(worker),
                 Action::Kill(worker) => {
@@ -472,7 +553,11 @@ impl Master {
                     }
                 }
                 Action::Step(step) => self.policy_step(&step),
-                Action::Ended { roll, ending } => self.roll_ended(roll, &ending),
+                Action::Ended { roll, ending } => {
+                    // Who is told that a roll is over finds nothing of what it has ended.
+                    self.forget_generations();
+                    self.roll_ended(roll, &ending);
+                }
                 Action::Abandon(failure) => {
                     error!("could not start: a worker failed: {}", failure.text);
                     self.abandoned = true;
@@ -488,12 +573,15 @@ impl Master {
             }
         }
         self.forget_generations();
+        self.keep();
     }
 
     fn spawn(&mut self, worker: WorkerId, generation: GenerationId) {
         let Some(build) = self.generations.get(&generation) else { return };
         let path = &self.setting.config_path;
-        match WorkerProcess::start(worker, generation, build, &self.listening, path) {
+        let listening = self.listeners.of(&build.listen());
+        let master = self.own_pidfd.as_fd();
+        match WorkerProcess::start(worker, generation, build, &listening, path, master) {
             Ok(process) => {
                 let pid = process.child.pid;
                 let build = build.build().short();
@@ -544,6 +632,9 @@ impl Master {
     fn forget_generations(&mut self) {
         if let Some(cluster) = &self.cluster {
             self.generations.retain(|id, _| cluster.needs(*id));
+            let wanted: Vec<Address> =
+                self.generations.values().flat_map(Generation::listen).collect();
+            self.listeners.keep_only(&wanted);
         }
     }
 
@@ -567,4 +658,11 @@ fn pass_on(lines: &[String]) {
         // A log that cannot be written is no reason to stop serving.
         let _ = Log.write_all(format!("{line}\n").as_bytes());
     }
+}
+
+fn in_vain(address: &Address, config: &Path) -> String {
+    let config = config.display();
+    format!(
+        "systemd listens on `{address}`, which `listen` in `{config}` does not have: nobody answers there"
+    )
 }

@@ -94,3 +94,20 @@ pub const HARD_STOP: Duration = Duration::from_secs(600);
 
 /// Places of the histogram of latencies.
 pub const LATENCY_PLACES: usize = 32;
+
+/// What the names of descriptors begin with that a master has kept for the next one. The socket unit's
+/// sockets have the unit's name.
+pub const KEPT_PREFIX: &str = "pump-";
+
+/// Longest state of a master that another one takes over, in bytes. Configurations of 64 KiB each are
+/// the largest part of it.
+pub const MAX_STATE: u64 = 16 << 20;
+
+/// How long a new master may take, from its exec until it has confirmed. Workers serve all the while.
+pub const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
+
+/// Descriptors that `pumpd hold` keeps at most: four for each worker there may be, old and new.
+pub const MAX_HELD: usize = 4096;
+
+/// Longest message that `pumpd hold` reads, in bytes.
+pub const MAX_NOTIFICATION: usize = 4096;

@@ -51,6 +51,12 @@ impl Lines {
         lines
     }
 
+    /// What was read after the last newline, for whoever reads on. Nothing while an oversized line is
+    /// skipped.
+    pub fn unfinished(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// What was read after the last newline, for a stream that has ended.
     pub fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)

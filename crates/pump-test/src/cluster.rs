@@ -39,6 +39,8 @@ pub struct Setup {
     pub workers: u32,
     /// `listen` of the configuration; an entry may be `unix:http.sock`, below the private place.
     pub listen: Vec<String>,
+    /// Whether `pumpd hold` starts the master, and starts it again when it dies.
+    pub held: bool,
     /// More of the configuration, such as `[roll]` with its keys. `domain`, folders and `[test]` are
     /// there already.
     pub more: String,
@@ -47,7 +49,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let listen = vec!["127.0.0.1:0".to_owned()];
-        Self { pumpd: None, workers: 2, listen, more: String::new() }
+        Self { pumpd: None, workers: 2, listen, held: false, more: String::new() }
     }
 }
 
@@ -56,7 +58,9 @@ impl Default for Setup {
 pub struct TestCluster {
     place: TempDir,
     program: PathBuf,
+    /// Or who holds it.
     master: Child,
+    held: bool,
     /// Process groups of masters that were killed.
     orphaned: Vec<u32>,
     ended: bool,
@@ -99,17 +103,21 @@ impl TestCluster {
         }
         let config = place.path().join("pumpd.toml");
         fs::write(&config, configuration(place.path(), setup.workers, &setup.listen, &setup.more))?;
-        let master = spawn(&program, place.path())?;
-        let mut cluster = Self { place, program, master, orphaned: Vec::new(), ended: false };
+        let held = setup.held;
+        let master = spawn(&program, place.path(), held)?;
+        let mut cluster = Self { place, program, master, held, orphaned: Vec::new(), ended: false };
         cluster.wait_until_it_runs()?;
         Ok(cluster)
     }
 
-    /// Kills the master, which leaves its workers without one.
+    /// Kills the master, which leaves its workers without one. Where it is held, there is another one soon.
     ///
     /// # Errors
     /// When it cannot be killed.
     pub fn kill_master(&mut self) -> Result<()> {
+        if self.held {
+            return Ok(self.master().signal(Signal::SIGKILL)?);
+        }
         self.master.kill()?;
         self.master.wait()?;
         self.orphaned.push(self.master.id());
@@ -121,7 +129,7 @@ impl TestCluster {
     /// # Errors
     /// When it does not come up.
     pub fn start_again(&mut self) -> Result<()> {
-        self.master = spawn(&self.program, self.place.path())?;
+        self.master = spawn(&self.program, self.place.path(), self.held)?;
         self.wait_until_it_runs()
     }
 
@@ -225,14 +233,26 @@ impl TestCluster {
     /// When it is gone.
     #[track_caller]
     pub fn master(&self) -> Process {
-        Process::of(self.master.id()).expect("the master is there")
+        let first = self.master.id();
+        if !self.held {
+            return Process::of(first).expect("the master is there");
+        }
+        eventually(RUNS_WITHIN, || {
+            let master =
+                |child: &Process| child.arguments.get(1).is_some_and(|word| word == "master");
+            let found = process::children(first).into_iter().find(master);
+            found.ok_or("the holder has no master")
+        })
     }
 
     /// The worker processes, counted from outside.
     pub fn workers(&self) -> Vec<Process> {
-        let mut children = process::children(self.master.id());
-        children.retain(|child| child.arguments.iter().any(|argument| argument == "worker"));
-        children
+        // By their group: one that was adopted is nobody's child any more.
+        let worker = |process: &Process| {
+            process.group == self.master.id()
+                && process.arguments.get(1).is_some_and(|word| word == "worker")
+        };
+        process::all().into_iter().filter(worker).collect()
     }
 
     /// Sends the master a signal.
@@ -330,10 +350,10 @@ impl Drop for TestCluster {
     }
 }
 
-fn spawn(program: &Path, place: &Path) -> Result<Child> {
+fn spawn(program: &Path, place: &Path, held: bool) -> Result<Child> {
     let log = File::options().create(true).append(true).open(place.join("pumpd.log"))?;
     let mut command = Command::new(program);
-    command.arg("master").arg("--config").arg(place.join("pumpd.toml"));
+    command.arg(if held { "hold" } else { "master" }).arg("--config").arg(place.join("pumpd.toml"));
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     command.spawn().with_context(|| format!("running `{}`", program.display()))

@@ -25,10 +25,10 @@ const FENCES: &[(&str, &[&str])] = &[
     ("dialoguer", &["pump-cli"]),
 ];
 
-/// The files that may be `unsafe`: inherited descriptors, a new session between fork and exec, and the
+/// The files that may be `unsafe`: inherited descriptors, the way back out of an exec, a new session between fork and exec, and the
 /// demo's handler for Ctrl-C.
 const UNSAFE: &[&str] =
-    &["pumpd/src/inherit.rs", "pump-cli/src/service.rs", "crates/xtask/src/demo/place.rs"];
+    &["pumpd/src/inherit.rs", "pumpd/src/guard.rs", "pump-cli/src/service.rs", "crates/xtask/src/demo/place.rs"];
 
 fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -90,7 +90,7 @@ fn sources(ending: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn unsafe_has_three_doors() {
+fn unsafe_has_few_doors() {
     for (name, text) in sources(".rs") {
         let opens =
             |line: &str| line.contains("(unsafe_code") && line.trim_start().starts_with('#');

@@ -182,13 +182,11 @@ pub(crate) async fn answering(
 }
 
 /// Right after this program has taken the place of a running master.
-#[allow(dead_code, reason = "masters take each other's place from the next commits on")]
 pub(crate) fn master_took_over() -> io::Result<()> {
     faults().and_then(|faults| faults.after_exec).map_or(Ok(()), break_down)
 }
 
 /// When this program shows, as a child, whether it could take a master's place.
-#[allow(dead_code, reason = "masters take each other's place from the next commits on")]
 pub(crate) fn rehearsing() -> io::Result<()> {
     faults().and_then(|faults| faults.rehearsing).map_or(Ok(()), break_down)
 }

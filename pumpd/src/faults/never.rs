@@ -21,12 +21,10 @@ pub(crate) fn worker_is_ready() {}
 
 pub(crate) async fn worker_leaves() {}
 
-#[allow(dead_code, reason = "masters take each other's place from the next commits on")]
 pub(crate) fn master_took_over() -> io::Result<()> {
     Ok(())
 }
 
-#[allow(dead_code, reason = "masters take each other's place from the next commits on")]
 pub(crate) fn rehearsing() -> io::Result<()> {
     Ok(())
 }

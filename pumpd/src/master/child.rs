@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 
 use pump_control::constants::{KEPT_OUTPUT_LINES, MAX_OUTPUT_LINE};
 use pump_control::{Line, Lines};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::FdFlags;
 use rustix::process::{
@@ -29,6 +30,7 @@ const NOT_INHERITED: &[&str] = &[
     "LISTEN_PID",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
+    "PUMP_KEPT",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 ];
@@ -130,6 +132,20 @@ impl Child {
         Ok(Self { pid: child.id(), pidfd, log, answer })
     }
 
+    /// A child that somebody else has started: the master before this one, or this process before it
+    /// became another build. `logged` is what was read of its last line.
+    pub(crate) fn taken(pid: u32, pidfd: OwnedFd, log: Option<OwnedFd>, logged: &[u8]) -> Self {
+        let mut lines = Lines::new(MAX_OUTPUT_LINE);
+        lines.push(logged);
+        let log = Output { pipe: log, lines, last: VecDeque::new() };
+        Self { pid, pidfd, log, answer: None }
+    }
+
+    /// The pipe of its log, and what was read of an unfinished line.
+    pub(crate) fn log(&self) -> (Option<BorrowedFd<'_>>, &[u8]) {
+        (self.log.pipe.as_ref().map(AsFd::as_fd), self.log.lines.unfinished())
+    }
+
     /// Becomes readable when the child is dead.
     pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
@@ -154,13 +170,21 @@ impl Child {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
+    /// A pidfd is readable when its process has ended, whoever's child it was: `pidfd_open(2)`.
+    fn is_dead(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut fds, Some(&at_once)), Ok(0) | Err(_))
+    }
+
     /// Reaps the child if it is dead. Its last lines are printed by the caller, as all others.
     pub(crate) fn reap(&mut self) -> Option<(Death, Vec<String>)> {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let status = match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             Ok(status) => Some(status?),
             Err(rustix::io::Errno::INTR) => return None,
-            // Somebody else has reaped it. Its pidfd would wake us for ever if it were not dead to us.
+            // It is not our own child, or somebody else has reaped it. Only its pidfd can tell.
+            Err(_) if !self.is_dead() => return None,
             Err(_) => None,
         };
         let mut said = self.read();
@@ -288,8 +312,8 @@ mod tests {
 
     /// Waits for the child's end; a pidfd is readable then.
     fn wait(mut child: Child) -> Death {
-        let mut fds = [rustix::event::PollFd::new(&child.pidfd, rustix::event::PollFlags::IN)];
-        rustix::event::poll(&mut fds, None).expect("poll waits");
+        let mut fds = [PollFd::new(&child.pidfd, PollFlags::IN)];
+        poll(&mut fds, None).expect("poll waits");
         child.reap().expect("a readable pidfd is a dead child").0
     }
 

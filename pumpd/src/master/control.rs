@@ -9,7 +9,7 @@ mod http;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use rustix::event::PollFlags;
 
 use client::{Client, busy};
 
+use super::carried::CarriedClient;
 use super::cluster::Moment;
 use super::listen::{bind_unix, remove_unix};
 
@@ -31,13 +32,14 @@ const REST: Duration = Duration::from_millis(500);
 
 /// A client's number, never used again by this master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ClientId(pub(super) u64);
+pub(crate) struct ClientId(pub(crate) u64);
 
 /// The control socket and its clients.
 pub(crate) struct Control {
     socket: UnixListener,
     path: PathBuf,
-    inode: u64,
+    /// None while the file is another master's.
+    inode: Option<u64>,
     /// Whether the last master left its socket behind, and so perhaps its workers.
     pub(crate) last_was_killed: bool,
     clients: BTreeMap<ClientId, Client>,
@@ -53,12 +55,61 @@ impl Control {
         Ok(Self {
             socket: bound.socket,
             path: path.to_owned(),
-            inode: bound.inode,
+            inode: Some(bound.inode),
             last_was_killed: bound.left_over,
             clients: BTreeMap::new(),
             next: 1,
             rests_until: None,
         })
+    }
+
+    /// The socket and the clients that this process had before it became another build. The socket file
+    /// is left alone until [`Self::own`].
+    pub(crate) fn taken(
+        path: &Path,
+        socket: OwnedFd,
+        carried: &[CarriedClient],
+        mut take: impl FnMut(&str) -> Option<OwnedFd>,
+    ) -> Self {
+        let client = |one: &CarriedClient| {
+            Some((ClientId(one.id), Client::taken(one, take(&client_name(one.id))?)))
+        };
+        let clients: BTreeMap<ClientId, Client> = carried.iter().filter_map(client).collect();
+        let next = clients.keys().next_back().map_or(1, |last| last.0 + 1);
+        Self {
+            socket: UnixListener::from(socket),
+            path: path.to_owned(),
+            inode: None,
+            last_was_killed: false,
+            clients,
+            next,
+            rests_until: None,
+        }
+    }
+
+    /// From now on the socket file is ours to remove.
+    pub(crate) fn own(&mut self, inode: u64) {
+        self.inode = Some(inode);
+    }
+
+    pub(crate) fn inode(&self) -> u64 {
+        self.inode.unwrap_or(0)
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The clients' sockets with the names that they are carried by.
+    pub(crate) fn client_descriptors(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
+        let carried = self.clients.iter().filter(|(_, client)| client.is_carried());
+        carried.map(|(id, client)| (client_name(id.0), client.stream()))
+    }
+
+    /// What another master needs to know of the clients.
+    pub(crate) fn carried_clients(&self) -> Vec<CarriedClient> {
+        let carried = self.clients.iter().filter(|(_, client)| client.is_carried());
+        carried.map(|(id, client)| client.carried(id.0)).collect()
     }
 
     /// Becomes readable when somebody connects; none while nobody can be accepted.
@@ -166,6 +217,12 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        remove_unix(&self.path, self.inode);
+        if let Some(inode) = self.inode {
+            remove_unix(&self.path, inode);
+        }
     }
+}
+
+fn client_name(id: u64) -> String {
+    format!("client-{id}")
 }

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,10 @@ use pump_release::ReleaseInfo;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
-use super::cluster::{Key, Settings};
+use crate::config::Address;
+
+use super::carried::CarriedGeneration;
+use super::cluster::{GenerationId, Key, Settings};
 
 /// What workers are started from.
 pub(crate) struct Generation {
@@ -55,8 +58,36 @@ impl Generation {
         Ok(Self { program, path, config, inspected: None })
     }
 
+    /// A build that another master has pinned.
+    pub(crate) fn taken(carried: CarriedGeneration, program: OwnedFd) -> Self {
+        let inspected = match (carried.info, carried.checked) {
+            (Some(info), Some(checked)) => Some(Inspected { info, checked }),
+            _ => None,
+        };
+        Self { program: program.into(), path: carried.path, config: carried.config, inspected }
+    }
+
+    /// What another master needs to know of it.
+    pub(crate) fn carried(&self, id: GenerationId) -> CarriedGeneration {
+        let inspected = self.inspected.as_ref();
+        CarriedGeneration {
+            id: id.0,
+            path: self.path.clone(),
+            config: self.config.clone(),
+            info: inspected.map(|found| found.info.clone()),
+            checked: inspected.map(|found| found.checked.clone()),
+        }
+    }
+
     pub(crate) fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
+    }
+
+    /// The addresses that its workers accept on. Empty before it was asked.
+    pub(crate) fn listen(&self) -> Vec<Address> {
+        let listen = self.inspected.as_ref().map(|found| &found.checked.listen[..]);
+        let listen = listen.unwrap_or_default().iter();
+        listen.filter_map(|address| address.parse().ok()).collect()
     }
 
     /// What tells it from others.

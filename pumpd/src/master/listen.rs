@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::net::SocketAddrAny;
 
+use super::carried::{CarriedListening, StateError};
 use crate::config::Address;
 
 /// Connections that may wait to be accepted, on each address. The kernel's own limit
@@ -33,10 +34,25 @@ const UNIX_MODE: u32 = 0o660;
 /// A socket that workers accept on.
 pub(crate) struct Listening {
     pub(crate) socket: OwnedFd,
+    /// As the configuration writes it.
+    pub(crate) wanted: Address,
     /// The true address: a port 0 of the configuration has become a number.
     pub(crate) address: Address,
+    /// Never used again, so that a keeper can tell it from one that had the same address.
+    number: u64,
+    /// It is systemd's, which listens on it for as long as the socket unit is there.
+    passed: bool,
     /// A socket file that we made and that goes with us, by its inode.
     file: Option<(PathBuf, u64)>,
+}
+
+/// All sockets that there are. A generation is told of those that its configuration has.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    list: Vec<Listening>,
+    /// Sockets of systemd that no generation wants.
+    spare: Vec<(Address, OwnedFd)>,
+    next: u64,
 }
 
 /// Why an address cannot be listened on.
@@ -48,32 +64,167 @@ pub(crate) enum ListenError {
     Other { address: Address, source: io::Error },
 }
 
-/// Takes what systemd passed and binds what is left. Returns what systemd passed in vain, too.
-///
-/// With `orphans`, an address in use may be held by workers of a master that was killed. They let go
-/// of it when they see that there is a master again.
-pub(crate) fn listen(
-    wanted: &[Address],
-    passed: Vec<OwnedFd>,
-    orphans: bool,
-) -> Result<(Vec<Listening>, Vec<Address>), ListenError> {
-    let mut passed: Vec<(Address, OwnedFd)> =
-        passed.into_iter().filter_map(|socket| Some((address_of(&socket)?, socket))).collect();
-    let until = Instant::now() + if orphans { LET_GO_WITHIN } else { Duration::ZERO };
-    let mut listening = Vec::new();
-    for address in wanted {
-        let socket = match passed.iter().position(|(known, _)| known == address) {
-            // Matched by address: the name that systemd gives is the unit's, the same for all.
+impl Listeners {
+    /// Takes what systemd passed and binds what is left of `wanted`.
+    ///
+    /// With `orphans`, an address in use may be held by workers of a master that was killed. They let go
+    /// of it when they see that there is a master again.
+    pub(crate) fn begin(
+        wanted: &[Address],
+        passed: Vec<OwnedFd>,
+        orphans: bool,
+    ) -> Result<Self, ListenError> {
+        let mut listeners = Self::default();
+        listeners.passed(passed);
+        let until = Instant::now() + if orphans { LET_GO_WITHIN } else { Duration::ZERO };
+        listeners.have(wanted, until)?;
+        Ok(listeners)
+    }
+
+    /// Takes what systemd passed. It is matched by address: the name that systemd gives is the unit's,
+    /// the same for all.
+    fn passed(&mut self, sockets: Vec<OwnedFd>) {
+        for socket in sockets {
+            if let Some(address) = address_of(&socket) {
+                self.spare.push((address, socket));
+            }
+        }
+    }
+
+    /// Sees to it that all of these are listened on. Nothing has changed when that cannot be.
+    pub(crate) fn add(&mut self, wanted: &[Address]) -> Result<(), ListenError> {
+        self.have(wanted, Instant::now())
+    }
+
+    fn have(&mut self, wanted: &[Address], until: Instant) -> Result<(), ListenError> {
+        let before = self.list.len();
+        for address in wanted {
+            if self.list.iter().any(|known| known.wanted == *address) {
+                continue;
+            }
+            match self.one(address, until) {
+                Ok(listening) => self.list.push(listening),
+                Err(error) => {
+                    self.give_up(|place, _| place >= before);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, address: &Address, until: Instant) -> Result<Listening, ListenError> {
+        let passed = self.spare.iter().position(|(known, _)| known == address);
+        let mut listening = match passed {
             Some(index) => {
-                let socket = passed.swap_remove(index).1;
-                prepare(&socket).map_err(|source| other(address, source))?;
-                Listening { socket, address: address.clone(), file: None }
+                prepare(&self.spare[index].1).map_err(|source| other(address, source))?;
+                let (_, socket) = self.spare.swap_remove(index);
+                let (wanted, address) = (address.clone(), address.clone());
+                Listening { socket, wanted, address, number: 0, passed: true, file: None }
             }
             None => bind_patiently(address, until)?,
         };
-        listening.push(socket);
+        listening.number = self.next;
+        self.next += 1;
+        Ok(listening)
     }
-    Ok((listening, passed.into_iter().map(|(address, _)| address).collect()))
+
+    /// Lets go of what nobody wants any more. The socket unit goes on listening on what is its own.
+    pub(crate) fn keep_only(&mut self, wanted: &[Address]) {
+        self.give_up(|_, listening| !wanted.contains(&listening.wanted));
+    }
+
+    fn give_up(&mut self, goes: impl Fn(usize, &Listening) -> bool) {
+        let list = std::mem::take(&mut self.list);
+        for (place, mut listening) in list.into_iter().enumerate() {
+            if !goes(place, &listening) {
+                self.list.push(listening);
+            } else if listening.passed
+                && let Ok(socket) = listening.socket.try_clone()
+            {
+                listening.file = None;
+                self.spare.push((listening.address.clone(), socket));
+            }
+        }
+    }
+
+    /// Those of a configuration.
+    pub(crate) fn of(&self, wanted: &[Address]) -> Vec<&Listening> {
+        self.list.iter().filter(|listening| wanted.contains(&listening.wanted)).collect()
+    }
+
+    pub(crate) fn all(&self) -> &[Listening] {
+        &self.list
+    }
+
+    /// Addresses on which systemd listens and nobody answers.
+    pub(crate) fn in_vain(&self) -> impl Iterator<Item = &Address> {
+        self.spare.iter().map(|(address, _)| address)
+    }
+
+    /// What another master needs to know of them.
+    pub(crate) fn carried(&self) -> Vec<CarriedListening> {
+        let carried = |listening: &Listening| CarriedListening {
+            number: listening.number,
+            wanted: listening.wanted.to_string(),
+            address: listening.address.to_string(),
+            inode: listening.file.as_ref().map(|(_, inode)| *inode),
+            passed: listening.passed,
+        };
+        self.list.iter().map(carried).collect()
+    }
+
+    /// Sockets with the names that they are carried by.
+    pub(crate) fn named(&self, passed: bool) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
+        let wanted = move |listening: &&Listening| passed || !listening.passed;
+        self.list
+            .iter()
+            .filter(wanted)
+            .map(|listening| (name(listening.number), listening.socket.as_fd()))
+    }
+
+    /// Takes over what another master had. What came from systemd may come by its name or, from a new
+    /// start of the service, among the sockets that were passed.
+    pub(crate) fn taken(
+        carried: &[CarriedListening],
+        passed: Vec<OwnedFd>,
+        mut take: impl FnMut(&str) -> Option<OwnedFd>,
+    ) -> Result<Self, StateError> {
+        let mut listeners = Self::default();
+        listeners.passed(passed);
+        for one in carried {
+            let missing = || StateError::Missing(name(one.number));
+            let parse = |text: &str| text.parse::<Address>().map_err(|_| missing());
+            let (wanted, address) = (parse(&one.wanted)?, parse(&one.address)?);
+            let socket = match take(&name(one.number)) {
+                Some(socket) => socket,
+                None => {
+                    let place = listeners.spare.iter().position(|(known, _)| *known == address);
+                    listeners.spare.swap_remove(place.ok_or_else(missing)?).1
+                }
+            };
+            // Another master's, until `own`.
+            let (number, passed, file) = (one.number, one.passed, None);
+            listeners.next = listeners.next.max(number + 1);
+            listeners.list.push(Listening { socket, wanted, address, number, passed, file });
+        }
+        Ok(listeners)
+    }
+
+    /// From now on the socket files are ours to remove.
+    pub(crate) fn own(&mut self, carried: &[CarriedListening]) {
+        for listening in &mut self.list {
+            let one = carried.iter().find(|one| one.number == listening.number);
+            let inode = one.and_then(|one| one.inode);
+            if let (Address::Unix(path), Some(inode)) = (&listening.address, inode) {
+                listening.file = Some((path.clone(), inode));
+            }
+        }
+    }
+}
+
+fn name(number: u64) -> String {
+    format!("listen-{number}")
 }
 
 fn other(address: &Address, source: io::Error) -> ListenError {
@@ -102,14 +253,16 @@ fn bind(address: &Address) -> Result<Listening, ListenError> {
             let actual = socket.local_addr().map_err(|source| other(address, source))?;
             let socket = OwnedFd::from(socket);
             prepare(&socket).map_err(|source| other(address, source))?;
-            Ok(Listening { socket, address: Address::Tcp(actual), file: None })
+            let (wanted, address) = (address.clone(), Address::Tcp(actual));
+            Ok(Listening { socket, wanted, address, number: 0, passed: false, file: None })
         }
         Address::Unix(path) => {
             let bound = bind_unix(path, UNIX_MODE).map_err(|source| other(address, source))?;
             let socket = OwnedFd::from(bound.socket);
             prepare(&socket).map_err(|source| other(address, source))?;
             let file = Some((path.clone(), bound.inode));
-            Ok(Listening { socket, address: address.clone(), file })
+            let (wanted, address) = (address.clone(), address.clone());
+            Ok(Listening { socket, wanted, address, number: 0, passed: false, file })
         }
     }
 }

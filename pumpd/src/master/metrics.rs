@@ -55,13 +55,11 @@ pub(crate) struct Living {
 
 impl Metrics {
     /// What the next master has to know.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn carried(&self) -> Totals {
         self.totals.clone()
     }
 
     /// Goes on from what the last master knew. Workers that do not live any more are added up.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn resume(totals: Totals, lives: impl Fn(WorkerId) -> bool) -> Self {
         let mut metrics = Self { totals };
         let known: Vec<WorkerId> = metrics.totals.living.keys().copied().map(WorkerId).collect();
@@ -122,7 +120,6 @@ impl Metrics {
     }
 
     /// This master has taken another one's place.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn master_replaced(&mut self) {
         self.totals.masters_replaced = self.totals.masters_replaced.saturating_add(1);
     }

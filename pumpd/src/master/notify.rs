@@ -4,11 +4,16 @@
 //! time-outs decide then, and the cluster serves on.
 
 use std::ffi::OsStr;
-use std::os::linux::net::SocketAddrExt;
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr, sendto,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long a message may wait for systemd to read the ones before it.
@@ -16,7 +21,7 @@ const SENT_WITHIN: Duration = Duration::from_millis(100);
 
 /// The way to systemd.
 pub(crate) struct Notify {
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<(UnixDatagram, SocketAddrUnix)>,
     /// How often systemd wants to hear of us, halved, so that one late message does no harm.
     pub(crate) watchdog: Option<Duration>,
     status: String,
@@ -59,6 +64,29 @@ impl Notify {
         self.send("WATCHDOG=1");
     }
 
+    /// Gives a descriptor away to be kept under a name. False when it could not be sent, or nobody keeps
+    /// anything.
+    pub(crate) fn store(&self, name: &str, descriptor: BorrowedFd<'_>) -> bool {
+        let message = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
+        let Some((socket, address)) = &self.socket else { return false };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [descriptor];
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let parts = [IoSlice::new(message.as_bytes())];
+        sendmsg_addr(socket, address, &parts, &mut control, SendFlags::NOSIGNAL).is_ok()
+    }
+
+    /// Takes back what was given away under a name.
+    pub(crate) fn forget(&self, name: &str) {
+        self.send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+    }
+
+    /// Whether there is anybody who might keep something.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// The sentence that `systemctl status` shows; sent when it has changed.
     pub(crate) fn status(&mut self, sentence: &str) {
         if self.status != sentence {
@@ -70,21 +98,24 @@ impl Notify {
     fn send(&self, message: &str) {
         if let Some((socket, address)) = &self.socket {
             // Nothing better to do with a failure: see the head of this file.
-            let _ = socket.send_to_addr(message.as_bytes(), address);
+            let _ = sendto(socket, message.as_bytes(), SendFlags::NOSIGNAL, address);
         }
     }
 }
 
-fn address(path: &OsStr) -> Option<SocketAddr> {
+fn address(path: &OsStr) -> Option<SocketAddrUnix> {
     match path.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok(),
-        [b'/', ..] => SocketAddr::from_pathname(path).ok(),
+        [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name).ok(),
+        [b'/', ..] => SocketAddrUnix::new(path).ok(),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
     use super::*;
 
     #[test]

@@ -57,17 +57,15 @@ pub(crate) struct Last {
 /// [`Rolls`] as one master carries it to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(dead_code, reason = "used when masters replace each other")]
 pub(crate) struct CarriedRolls {
-    roll: Option<u64>,
-    millis: u64,
-    waiting: Vec<u64>,
-    last: Option<Last>,
+    pub(crate) roll: Option<u64>,
+    pub(crate) millis: u64,
+    pub(crate) waiting: Vec<u64>,
+    pub(crate) last: Option<Last>,
 }
 
 impl Rolls {
     /// What the next master has to know.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn carried(&self, now: Moment) -> CarriedRolls {
         CarriedRolls {
             roll: self.under_way.map(|one| one.roll.0),
@@ -78,7 +76,6 @@ impl Rolls {
     }
 
     /// Goes on from what the last master knew. Clients keep their numbers.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn resume(carried: CarriedRolls, now: Moment) -> Self {
         let before = Duration::from_millis(carried.millis);
         let under_way =
@@ -219,6 +216,10 @@ impl Master {
             self.same_database(&inspected)?;
             Ok(inspected)
         });
+        let found = found.and_then(|inspected| {
+            self.prepare_place(&inspected.checked)?;
+            Ok(inspected)
+        });
         let candidate = self.candidate();
         let found = found.map(|inspected| {
             let settings = generation::settings(&inspected.checked);
@@ -282,12 +283,7 @@ impl Master {
                 Reloaded { error: Some(text), ..Reloaded::default() }
             }
             (Ok((new, _)), Some(running)) => {
-                let (needs_roll, mut needs_restart) = running.changes(&new);
-                // The sockets are the master's, whatever later generations were configured with.
-                needs_restart.retain(|key| key != "listen");
-                if self.config.listen != new.listen {
-                    needs_restart.push("listen".to_owned());
-                }
+                let (needs_roll, needs_restart) = running.changes(&new);
                 Reloaded { needs_roll, needs_restart, error: None }
             }
             (Ok(_), None) => Reloaded::default(),

@@ -30,7 +30,9 @@ impl Signals {
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2] {
             set.add(signal);
         }
-        set.thread_block()?;
+        // Set and not only added to: who comes back out of a signal handler begins with that signal
+        // blocked.
+        set.thread_set_mask()?;
         let descriptor =
             SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         Ok(Self { descriptor })

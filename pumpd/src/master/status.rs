@@ -17,11 +17,14 @@ impl Master {
         let mut notes = self.notes.clone();
         if master.build != workers_build.build {
             notes.push(format!(
-                "the master still runs {}, the workers {}; it follows with the next full restart (`pump \
-                 stop` and `pump start`)",
+                "the master runs {}, the workers {}; it follows with the next roll onto another build, or \
+                 with `pump stop` and `pump start`",
                 master.short(),
                 workers_build.short()
             ));
+        }
+        for address in self.listeners.in_vain() {
+            notes.push(super::in_vain(address, &self.setting.config_path));
         }
         let cluster = self.cluster.as_ref();
         Status {
@@ -34,7 +37,7 @@ impl Master {
             wanted: cluster.map_or(0, |cluster| cluster.settings().workers as u32),
             workers: self.worker_list(),
             public_url: self.public_url(pinned),
-            listen: self.listening.iter().map(|one| one.address.to_string()).collect(),
+            listen: self.addresses(pinned),
             config: self.setting.config_path.clone(),
             up_seconds: self.now().as_secs(),
             roll: cluster.and_then(|cluster| cluster.roll()).map(|roll| Roll {
@@ -61,6 +64,16 @@ impl Master {
             }),
             notes,
         }
+    }
+
+    /// Where the running generation is to be found.
+    fn addresses(&self, pinned: GenerationId) -> Vec<String> {
+        let wanted = self.generations.get(&pinned).map(|one| one.listen()).unwrap_or_default();
+        let listening = match wanted.is_empty() {
+            true => self.listeners.all().iter().collect(),
+            false => self.listeners.of(&wanted),
+        };
+        listening.into_iter().map(|one| one.address.to_string()).collect()
     }
 
     /// One sentence that reads alone: "2 workers on 0.1.0, ready".

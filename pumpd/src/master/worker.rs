@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use pump_control::channel::{FromWorker, Listener, Start, ToWorker};
@@ -14,6 +14,7 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
+use super::carried::CarriedWorker;
 use super::child::{Birth, Child, kept, number, printable};
 use super::cluster::{GenerationId, WorkerId};
 use super::generation::Generation;
@@ -38,12 +39,13 @@ impl WorkerProcess {
         id: WorkerId,
         generation_id: GenerationId,
         generation: &Generation,
-        listening: &[Listening],
+        listening: &[&Listening],
         config_path: &std::path::Path,
+        master: BorrowedFd<'_>,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut descriptors = vec![theirs.as_fd()];
+        let mut descriptors = vec![theirs.as_fd(), master];
         descriptors.extend(listening.iter().map(|listening| listening.socket.as_fd()));
         let channel = number(theirs.as_fd()).to_string();
         let child = Child::start(&Birth {
@@ -66,7 +68,7 @@ impl WorkerProcess {
                     address: listening.address.to_string(),
                 })
                 .collect(),
-            master: None,
+            master: Some(number(master)),
         };
         let mut worker = Self {
             child,
@@ -79,6 +81,42 @@ impl WorkerProcess {
         };
         worker.say(&ToWorker::Start(start));
         Ok(worker)
+    }
+
+    /// A worker that was started by the master before this one, or by this process before it became
+    /// another build.
+    pub(crate) fn taken(carried: &CarriedWorker, child: Child, channel: Option<OwnedFd>) -> Self {
+        let mut lines = Lines::new(MAX_CHANNEL_LINE);
+        lines.push(&carried.heard);
+        Self {
+            child,
+            generation: GenerationId(carried.generation),
+            connections: None,
+            uploaded: 0,
+            channel: channel.map(UnixStream::from),
+            lines,
+            out: carried.unsaid.clone(),
+        }
+    }
+
+    /// What another master needs to know of it.
+    pub(crate) fn carried(&self, id: WorkerId) -> CarriedWorker {
+        CarriedWorker {
+            id: id.0,
+            generation: self.generation.0,
+            pid: self.child.pid,
+            heard: self.lines.unfinished().to_vec(),
+            unsaid: self.out.clone(),
+            logged: self.child.log().1.to_vec(),
+        }
+    }
+
+    /// Tells an orphan that `master`, a pidfd, is its master now.
+    pub(crate) fn adopt(&mut self, master: BorrowedFd<'_>) {
+        // The dead master may have been cut off in the middle of a line. What it could not say is lost.
+        self.out = b"\n".to_vec();
+        self.write();
+        self.say_with(&ToWorker::Adopted, master);
     }
 
     /// The channel, and whether something waits to be written.

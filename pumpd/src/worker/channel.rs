@@ -106,6 +106,10 @@ impl Channel {
     pub(super) async fn hear(&mut self) -> Heard {
         loop {
             while let Some(line) = self.unheard.pop_front() {
+                // A new master ends with it what a dead one may have begun.
+                if line == Line::Whole(Vec::new()) {
+                    continue;
+                }
                 if let Some(heard) = self.meant(&line) {
                     return heard;
                 }

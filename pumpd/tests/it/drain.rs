@@ -117,7 +117,8 @@ fn a_unix_socket_serves_and_outlives_rolls() {
     let listen = vec!["127.0.0.1:0".to_owned(), "unix:run/http.sock".to_owned()];
     let more = "[roll]\nlinger_seconds = 0\n".to_owned();
     let pumpd = Some(pumpd().to_owned());
-    let mut cluster = TestCluster::start(Setup { pumpd, workers: 2, listen, more });
+    let mut cluster =
+        TestCluster::start(Setup { pumpd, workers: 2, listen, more, ..Setup::default() });
     let path = cluster.place().join("run/http.sock");
     let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).expect("there"));
     let before = inode();

@@ -1,5 +1,6 @@
 //! `pumpd` through its front doors: the real program, its sockets, its signals.
 
+mod adopt;
 mod client;
 mod control;
 mod drain;
@@ -7,10 +8,12 @@ mod fake_master;
 mod faults;
 mod hand_over;
 mod limits;
+mod listeners;
 mod metrics;
 mod operator;
 mod orphan;
 mod proxy;
+mod replace;
 mod roll;
 mod start;
 mod streams;

@@ -27,7 +27,7 @@ fn workers_serve_on_when_the_master_is_killed_until_there_is_one_again() {
     let listen = vec!["127.0.0.1:0".to_owned(), "unix:run/http.sock".to_owned()];
     let more = "[roll]\nlinger_seconds = 0\n".to_owned();
     let pumpd = Some(pumpd().to_owned());
-    let mut cluster = TestCluster::start(Setup { pumpd, listen, more, workers: 2 });
+    let mut cluster = TestCluster::start(Setup { pumpd, listen, more, ..Setup::default() });
     // The next master shall want the very addresses that these workers hold.
     let text = fs::read_to_string(cluster.config()).expect("ours");
     let address = cluster.address().to_string();

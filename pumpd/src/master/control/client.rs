@@ -1,7 +1,7 @@
 //! One client of the control socket: what it has asked, and what is still to be written to it.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use pump_control::constants::{
@@ -11,6 +11,7 @@ use pump_control::control::{Ask, ErrorCode, Reply};
 use pump_control::{Line, Lines, encode};
 
 use super::http::{self, Head, Wanted};
+use crate::master::carried::CarriedClient;
 
 /// Requests of one client that wait for an answer. Until it has had one it is not read any more.
 const MAX_AWAITED: u32 = 8;
@@ -47,6 +48,40 @@ impl Client {
             out: Vec::new(),
             ending: false,
             awaited: 0,
+        }
+    }
+
+    /// A client that this process had before it became another build.
+    pub(super) fn taken(carried: &CarriedClient, stream: OwnedFd) -> Self {
+        let mut lines = Lines::new(MAX_CONTROL_LINE);
+        lines.push(&carried.heard);
+        Self {
+            stream: UnixStream::from(stream),
+            lines,
+            speaks: if carried.spoke { Speaks::Json } else { Speaks::Nothing },
+            out: carried.unsaid.clone(),
+            may_change: carried.may_change,
+            ending: carried.ending,
+            awaited: carried.awaited,
+        }
+    }
+
+    /// Whether another master could go on with it. Who asks over HTTP has been answered by then, or
+    /// is in the middle of a head, and asks again.
+    pub(super) fn is_carried(&self) -> bool {
+        !matches!(self.speaks, Speaks::Http(_))
+    }
+
+    /// What another master needs to know of it.
+    pub(super) fn carried(&self, id: u64) -> CarriedClient {
+        CarriedClient {
+            id,
+            heard: self.lines.unfinished().to_vec(),
+            unsaid: self.out.clone(),
+            may_change: self.may_change,
+            ending: self.ending,
+            awaited: self.awaited,
+            spoke: matches!(self.speaks, Speaks::Json),
         }
     }
 

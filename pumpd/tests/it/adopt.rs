@@ -1,0 +1,159 @@
+//! P5: a master that is killed, where somebody keeps what belongs to it.
+
+use std::fs;
+use std::io::Write;
+
+use nix::sys::signal::Signal;
+use pump_control::ExitStatus;
+use pump_control::control::{Ask, Phase, Restart};
+use pump_test::fake::{self, Break, Faults};
+use pump_test::process::Process;
+use pump_test::{Setup, TestCluster};
+
+use crate::client::{REQUEST, answer, connect};
+use crate::pumpd;
+
+const QUICK: &str = "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\ncanary_seconds = 0\n";
+
+fn held() -> TestCluster {
+    let listen = vec!["127.0.0.1:0".to_owned(), "unix:run/http.sock".to_owned()];
+    let (pumpd, more) = (Some(pumpd().to_owned()), QUICK.to_owned());
+    TestCluster::start(Setup { pumpd, listen, more, held: true, ..Setup::default() })
+}
+
+fn pids(processes: &[Process]) -> Vec<u32> {
+    let mut pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Kills the master and waits for the next one.
+fn kill(cluster: &mut TestCluster) {
+    let before = cluster.master().pid;
+    cluster.kill_master().expect("it lives");
+    cluster.eventually(|status| status.pid != before && status.phase == Phase::Running);
+}
+
+#[test]
+fn p5_the_next_master_adopts_the_workers_of_one_that_was_killed() {
+    let mut cluster = held();
+    let (workers, address) = (pids(&cluster.workers()), cluster.address());
+    let unix = cluster.place().join("run/http.sock");
+    let inode = |path: &std::path::Path| {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).expect("it is there"))
+    };
+    let before = inode(&unix);
+    let mut connection = connect(&cluster);
+    let mut ask = || {
+        connection.write_all(REQUEST).expect("open");
+        let answer = answer(&mut connection);
+        assert!(answer.starts_with("http/1.1 200") && !answer.contains("connection: close"));
+    };
+    ask();
+    for _ in 0..5 {
+        kill(&mut cluster);
+        // The connection never saw it.
+        ask();
+        assert_eq!(pids(&cluster.workers()), workers, "the same workers");
+        assert_eq!((cluster.address(), inode(&unix)), (address.clone(), before));
+    }
+    let rolled = cluster.roll(None);
+    assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
+    // Handed over by an adopted worker.
+    ask();
+    let after = pids(&cluster.workers());
+    assert!(after.iter().all(|pid| !workers.contains(pid)), "{workers:?} and {after:?}");
+}
+
+#[test]
+fn p5_a_worker_that_was_adopted_is_replaced_when_it_dies() {
+    let mut cluster = held();
+    kill(&mut cluster);
+    for worker in cluster.workers() {
+        worker.signal(Signal::SIGKILL).expect("it lives");
+        cluster.eventually(|status| {
+            status.workers.len() == 2 && status.workers.iter().all(|one| one.pid != worker.pid)
+        });
+    }
+    assert_eq!(cluster.end().expect("it ends its workers"), Some(0));
+}
+
+/// Which is no reason for anybody to go down: the file is read by the next roll.
+#[test]
+fn p5_a_configuration_that_was_broken_in_the_meantime_harms_nobody() {
+    let mut cluster = held();
+    let workers = pids(&cluster.workers());
+    let text = fs::read_to_string(cluster.config()).expect("ours");
+    fs::write(cluster.config(), "domain = 7\n").expect("ours");
+    kill(&mut cluster);
+    assert_eq!(pids(&cluster.workers()), workers);
+    fs::write(cluster.config(), text).expect("ours");
+    assert_eq!(cluster.roll(None).outcome.exit, ExitStatus::Done);
+}
+
+#[test]
+fn p5_a_master_that_is_killed_in_a_roll_leaves_the_old_build() {
+    let mut cluster = held();
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = cluster.master().build().expect("it lives");
+    let slow = Faults { hangs: true, ..Faults::default() };
+    let slow = fake::faulty(pumpd(), folder.path(), "slow", &slow).expect("a copy");
+    let restart = Restart { candidate: Some(slow), ..Default::default() };
+    cluster.ask(Ask::Restart(restart));
+    cluster.eventually(|status| status.workers.len() == 3);
+    kill(&mut cluster);
+    let status = cluster.eventually(|status| status.workers.len() == 2);
+    assert!(status.roll.is_none());
+    assert!(cluster.workers().iter().all(|worker| worker.build().expect("it lives") == old));
+}
+
+/// The case that no handler can see: the new master takes over and then exits.
+#[test]
+fn p5_a_new_master_that_ends_by_itself_leaves_the_last_confirmed_build() {
+    let cluster = held();
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = cluster.master().build().expect("it lives");
+    let bad = Faults { after_exec: Some(Break::Exits), ..Faults::default() };
+    let bad = fake::faulty(pumpd(), folder.path(), "bad", &bad).expect("a copy");
+    let before = cluster.master().pid;
+    let restart = Restart { candidate: Some(bad), ..Default::default() };
+    cluster.ask(Ask::Restart(restart.clone()));
+    cluster.eventually(|status| status.pid != before && status.workers.len() == 2);
+    assert_eq!(cluster.master().build().expect("it lives"), old);
+    assert!(cluster.workers().iter().all(|worker| worker.build().expect("it lives") == old));
+    let again = cluster.control().restart(restart, |_| ()).expect("an answer");
+    assert_eq!(again.outcome.exit, ExitStatus::Latched, "{again:?}");
+}
+
+#[test]
+fn p5_who_holds_is_told_to_end_and_ends_all() {
+    let mut cluster = held();
+    let workers = cluster.workers();
+    assert_eq!(cluster.end().expect("it ends"), Some(0));
+    assert!(workers.iter().all(|worker| !worker.lives()));
+}
+
+/// Two with one database and two runtime folders.
+#[test]
+fn two_masters_never_share_a_data_folder() {
+    let cluster = TestCluster::start(Setup {
+        pumpd: Some(pumpd().to_owned()),
+        more: QUICK.to_owned(),
+        ..Setup::default()
+    });
+    let text = fs::read_to_string(cluster.config()).expect("ours");
+    let other = cluster.place().join("other");
+    fs::create_dir(&other).expect("ours");
+    let run = format!("{:?}", cluster.place().join("run"));
+    let config = other.join("pumpd.toml");
+    fs::write(&config, text.replace(&run, &format!("{other:?}"))).expect("ours");
+    let output = std::process::Command::new(pumpd())
+        .args(["master", "--config"])
+        .arg(&config)
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(i32::from(ExitStatus::Locked.code())), "{said}");
+    assert!(said.contains("another master is at work on the data folder"), "{said}");
+    assert_eq!(cluster.api().call("GET", "/", &[], b"").expect("an answer").status, 200);
+}
