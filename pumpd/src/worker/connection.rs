@@ -107,9 +107,10 @@ impl Serving {
                 Left::GoesOn(connection) => connection,
                 Left::Moves(connection, to) => match to.send(connection).await {
                     Ok(()) => return,
-                    // The other worker is gone, so this one is a lame duck by now.
+                    // The other worker is gone, so this one is a lame duck by now, until there is another.
                     Err(mpsc::error::SendError(connection)) => {
-                        Connection { stays: true, ..connection }
+                        let stays = !self.draining.is_lame();
+                        Connection { stays, ..connection }
                     }
                 },
             };

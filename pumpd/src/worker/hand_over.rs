@@ -62,10 +62,7 @@ struct Giver {
 
 impl Giver {
     async fn give(mut self, mut queue: mpsc::Receiver<Connection>, serving: Serving, drain: Drain) {
-        let stay = |connection| {
-            let connection = Connection { stays: true, ..connection };
-            drop(tokio::spawn(serving.clone().serve(connection)));
-        };
+        let serve = |connection| drop(tokio::spawn(serving.clone().serve(connection)));
         let mut given = 0_u64;
         while let Some(connection) = queue.recv().await {
             match self.pass(&connection).await {
@@ -73,15 +70,15 @@ impl Giver {
                     given += 1;
                     serving.counters.handed_over(matches!(connection.at, At::Events(_)));
                 }
-                Ok(false) => stay(connection),
+                Ok(false) => serve(Connection { stays: true, ..connection }),
                 Err(error) => {
                     warn!("the other worker no longer takes connections, serving on: {error}");
                     drain.be_lame();
                     queue.close();
-                    stay(connection);
+                    serve(connection);
                     // Waits for those who were given a place in the queue and are about to take it.
                     while let Some(connection) = queue.recv().await {
-                        stay(connection);
+                        serve(connection);
                     }
                     break;
                 }

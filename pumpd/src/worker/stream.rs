@@ -88,6 +88,8 @@ impl Stream {
 
     /// A connection that another worker had, with what it had read of the next request.
     pub(super) fn taken(descriptor: OwnedFd, peer: Peer, carried: Bytes) -> io::Result<Self> {
+        // It is so already; tokio panics when it is not.
+        rustix::io::ioctl_fionbio(&descriptor, true)?;
         let socket = match peer {
             Peer::Tcp(_) => Socket::Tcp(TcpStream::from_std(descriptor.into())?),
             Peer::Unix => Socket::Unix(UnixStream::from_std(descriptor.into())?),

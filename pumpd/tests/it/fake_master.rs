@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use pump_control::channel::{Figures, FromWorker, Listener, Start, ToWorker};
 use pump_control::encode;
+use pump_test::{Account, Api};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tempfile::TempDir;
 
@@ -63,6 +64,18 @@ impl Place {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("it is bound")
+    }
+
+    /// Somebody who is signed in by a worker that serves.
+    pub(crate) fn account(&self, name: &str) -> Account {
+        let (config, password) = (self.path().join("pumpd.toml"), "correct horse");
+        pump_test::create_account(pumpd(), &config, name, password).expect("made");
+        self.api().sign_in(name, password).expect("signed in")
+    }
+
+    pub(crate) fn api(&self) -> Api {
+        let address = self.address().to_string().parse().expect("an address");
+        Api::new(address, "https://social.example")
     }
 
     /// A connection of a client that waits for up to 30 s.
@@ -218,6 +231,23 @@ impl TestWorker {
             Ok(Some(status)) => Ok(status.code()),
             other => Err(other),
         })
+    }
+
+    /// Stops it with SIGSTOP, and waits until it stands.
+    pub(crate) fn stop(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("it lives");
+        pump_test::eventually(SAYS_WITHIN, || {
+            match pump_test::process::Process::of(self.child.id()) {
+                Ok(process) if process.state == 'T' => Ok(()),
+                other => Err(other),
+            }
+        });
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("our own child");
     }
 
     pub(crate) fn close_channel(&self) {

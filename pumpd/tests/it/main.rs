@@ -7,6 +7,7 @@ mod drain;
 mod fake_master;
 mod faults;
 mod hand_over;
+mod http2;
 mod limits;
 mod listeners;
 mod metrics;
@@ -17,6 +18,7 @@ mod replace;
 mod roll;
 mod start;
 mod streams;
+mod takers;
 mod worker;
 
 use std::path::Path;

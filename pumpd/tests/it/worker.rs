@@ -189,12 +189,8 @@ fn a_handler_that_panics_is_an_answer_and_is_counted() {
 fn what_is_published_is_told_to_the_master() {
     let (place, master) = (Place::new(""), StandIn::new());
     let mut worker = TestWorker::start(&place, 1, &master);
-    let config = place.path().join("pumpd.toml");
-    pump_test::create_account(pumpd(), &config, "evan", "correct horse").expect("made");
-    let address = place.address().to_string().parse().expect("an address");
-    let api = pump_test::Api::new(address, "https://social.example");
-    let evan = api.sign_in("evan", "correct horse").expect("signed in");
-    api.post(&evan, "hello").expect("posted");
+    let evan = place.account("evan");
+    place.api().post(&evan, "hello").expect("posted");
     assert_eq!(worker.hear(), FromWorker::Published { generation: 1 });
     worker.say(&ToWorker::Nudge);
     // It is heard, and answered by nothing.
