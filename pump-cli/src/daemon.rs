@@ -58,6 +58,12 @@ impl Daemon {
         self.parse(&output.stdout)
     }
 
+    /// Whether this build has a command. One that cannot be run has none.
+    pub(crate) fn knows(&self, command: &str) -> bool {
+        let output = tool::command(&self.program).args([command, "--help"]).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+
     /// Validates the text of a configuration that is to be written to `config`.
     ///
     /// # Errors

@@ -132,7 +132,9 @@ fn start_detached(context: &Context<'_>) -> Result<Status, Failure> {
 
     let mut log = open_log(layout)?;
     let begin = log.seek(SeekFrom::End(0)).context("could not read the log's length")?;
-    let mut master = spawn(&program, layout, &log)?;
+    // A build from before there was a holder is started as it always was.
+    let role = if Daemon::at(program.clone()).knows("hold") { "hold" } else { "master" };
+    let mut master = spawn(&program, role, layout, &log)?;
     let pidfd = pidfd(master.id())?;
     let deadline = Instant::now() + START_WITHIN;
     loop {
@@ -179,11 +181,11 @@ fn open_log(layout: &Layout) -> anyhow::Result<File> {
         .with_context(|| format!("could not open the log `{}`", path.display()))
 }
 
-/// Starts the master in a session of its own, so that it outlives the terminal.
+/// Starts the master, or who holds it, in a session of its own, so that it outlives the terminal.
 #[allow(unsafe_code)]
-fn spawn(program: &Path, layout: &Layout, log: &File) -> anyhow::Result<Child> {
+fn spawn(program: &Path, role: &str, layout: &Layout, log: &File) -> anyhow::Result<Child> {
     let mut command = Command::new(program);
-    command.arg("master").arg("--config").arg(layout.config());
+    command.arg(role).arg("--config").arg(layout.config());
     command.current_dir(layout.root()).stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?);
     // SAFETY: setsid(2) is async-signal-safe and touches no memory of this process.

@@ -97,6 +97,11 @@ fn p1_p8_install_upgrade_reload_rollback_and_purge_on_a_booted_machine() {
         let upgraded = status(&machine);
         assert_eq!(upgraded.workers_build.short(), releases.second);
         assert_eq!(upgraded.pid, begun.pid, "the master goes on");
+        // P4: as another build.
+        assert_eq!(upgraded.master.short(), releases.second);
+        let running = ["sh", "-c", "sha256sum <\"/proc/$0/exe\"", &begun.pid.to_string()];
+        let running = machine.must(&running);
+        assert!(running.starts_with(&upgraded.master.build), "{running} and {upgraded:?}");
 
         step("reload", &["systemctl", "reload", "pumpd.service"]);
         let reloaded = status(&machine);
@@ -106,6 +111,14 @@ fn p1_p8_install_upgrade_reload_rollback_and_purge_on_a_booted_machine() {
             "{reloaded:?}"
         );
 
+        for _ in 0..3 {
+            let before = status(&machine);
+            let kill = ["systemctl", "kill", "--signal=KILL", "--kill-who=main", "pumpd.service"];
+            step("kill the master", &kill);
+            let after = adopted(&machine, &before);
+            assert_eq!(after.master.short(), releases.second, "the last confirmed build");
+        }
+        step("reload after kills", &["systemctl", "reload", "pumpd.service"]);
         step("rollback", &["pump", "rollback", "--yes"]);
         step("after", &["pump", "status"]);
         let report = load.stop();
@@ -119,7 +132,11 @@ fn p1_p8_install_upgrade_reload_rollback_and_purge_on_a_booted_machine() {
     assert_eq!(report.failures(), 0, "{report}\n{}", report.time_line_text());
     let back = status(&machine);
     assert_eq!(back.workers_build.short(), releases.first);
-    assert_eq!(back.pid, begun.pid, "the master goes on");
+    assert_eq!(back.master.short(), releases.first);
+    // State, build, and for each worker its channel, its log and its pidfd. Nothing piles up.
+    let kept = machine.must(&["systemctl", "show", "--property=NFileDescriptorStore", "pumpd"]);
+    let wanted = 2 + 3 * back.workers.len();
+    assert_eq!(kept.trim(), format!("NFileDescriptorStore={wanted}"));
 
     must_exit(&machine, 0, &["pump", "uninstall", "--purge", "--yes"]);
     assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
@@ -350,6 +367,23 @@ fn made_as_listed(machine: &Machine, new: &[PathBuf]) {
         let known = enabled || listed.iter().any(|listed| path.starts_with(listed));
         assert!(known, "`{}` is not in the list", path.display());
     }
+}
+
+/// P5: waits until there is another master, and checks that it has the workers of the one before.
+#[track_caller]
+fn adopted(machine: &Machine, before: &Status) -> Status {
+    let pids = |status: &Status| {
+        let mut pids: Vec<u32> = status.workers.iter().map(|worker| worker.pid).collect();
+        pids.sort_unstable();
+        pids
+    };
+    let after = pump_test::eventually(AT_MOST, || {
+        let output = machine.run(&["pump", "status", "--json"]).expect("a command can be run");
+        let status: Option<Status> = serde_json::from_slice(&output.stdout).ok();
+        status.filter(|status| status.pid != before.pid).ok_or_else(|| said(&output))
+    });
+    assert_eq!(pids(&after), pids(before), "{after:?}");
+    after
 }
 
 /// A machine that has the releases at hand.

@@ -29,7 +29,7 @@ migrate) : >"$(value data_dir)/pump.sqlite3" ;;
 account)
     [ "$3" = broken ] && { echo "error: no account for you" >&2; exit 1; }
     echo "{\"handle\":\"@$3@$(value domain)\",\"password\":\"correct-horse\"}" ;;
-master) echo "about to fail"; echo "error: the database is too new" >&2; exit 78 ;;
+master|hold) echo "about to fail"; echo "error: the database is too new" >&2; exit 78 ;;
 esac
 "#;
 

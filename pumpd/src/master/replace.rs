@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::fcntl::AtFlags;
+use pump_control::constants::MASTER_MOVES_SINCE;
 use rustix::io::FdFlags;
 
 use super::Master;
@@ -251,6 +252,12 @@ impl Master {
     fn keep_as(&mut self, becoming: bool) {
         if !self.notify.is_heard() || self.cluster.is_none() || self.ended.is_some() {
             return;
+        }
+        let pinned = self.cluster.as_ref().and_then(|one| self.generations.get(&one.pinned()));
+        let info = pinned.and_then(|one| one.inspected.as_ref()).map(|found| &found.info);
+        if info.is_some_and(|info| info.magic < MASTER_MOVES_SINCE) {
+            // What is started next is an old build, which would not know what all this is.
+            return self.kept.clear(&self.notify);
         }
         let named = self.lasting_descriptors();
         let carried = Carried { becoming, ..self.carry(None, &named) };
