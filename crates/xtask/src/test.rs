@@ -21,6 +21,10 @@ pub(crate) struct Args {
     /// Run the long proofs too: ignored tests whose name begins with `long_`.
     #[arg(long)]
     long: bool,
+
+    /// Only the tests on booted machines, and of them those whose names have this in them.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    booted: Option<String>,
 }
 
 /// Test files whose tests need a machine that boots.
@@ -29,6 +33,10 @@ const BOOTED: [&str; 4] = ["--test", "booted*", "--test", "machine"];
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let root = nix::unistd::geteuid().is_root();
     let mut steps = Steps::default();
+    if let Some(name) = &args.booted {
+        booted(root, args.long, name, &mut steps);
+        return steps.tell();
+    }
     if root {
         steps.run("the Debian packages that tests need", packages::install);
     } else {
@@ -45,7 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     steps.cargo("programs", &["build", "--quiet", "--workspace", "--bins"]);
     steps.cargo("tests of the workspace", &["test", "--workspace", "--no-fail-fast"]);
     proxied(&mut steps);
-    booted(root, args.long, &mut steps);
+    booted(root, args.long, "", &mut steps);
     if args.long {
         let words = ["test", "--workspace", "--no-fail-fast", "--", "--ignored", "long_"];
         steps.cargo("long proofs", &words);
@@ -67,7 +75,7 @@ fn proxied(steps: &mut Steps) {
 }
 
 /// What needs a machine that boots.
-fn booted(root: bool, long: bool, steps: &mut Steps) {
+fn booted(root: bool, long: bool, name: &str, steps: &mut Steps) {
     let what = "tests on booted machines";
     if !root {
         steps.skip(what, "booting a machine needs root");
@@ -79,8 +87,10 @@ fn booted(root: bool, long: bool, steps: &mut Steps) {
     if made == Ended::Well {
         let words = ["test", "--workspace", "--no-fail-fast"];
         // Two at a time: each machine runs a server of its own, and some a load.
-        let how = ["--", "--ignored", "--test-threads=2"];
+        let how = ["--", "--ignored", "--test-threads=2", name];
         let words = [&words[..], &BOOTED, &how].concat();
+        // Every name has nothing in it.
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
         steps.cargo(what, &words);
         if long {
             let newer = "tests on booted machines of the next Debian";
