@@ -82,6 +82,7 @@ impl Holder {
         let path = parsed.runtime_dir.join(format!("notify-{}.sock", std::process::id()));
         let socket = UnixDatagram::bind(&path)?;
         socket.set_nonblocking(true)?;
+        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
         let name = std::env::args_os().next().unwrap_or_default();
         Ok(Self {
             config: std::path::absolute(config)?,
@@ -116,7 +117,7 @@ impl Holder {
                 None => format!("ended with {}", ended.code().unwrap_or(-1)),
             };
             warn!("the master {how}; another one is started in {pause:?}, its workers serve on");
-            if self.asked_to_end_within(pause)? {
+            if self.asked_to_end_within(pause, master.id())? {
                 info!("ended before there was a master again");
                 return Ok(ExitStatus::Done);
             }
@@ -145,11 +146,11 @@ impl Holder {
         loop {
             self.wait(None)?;
             // What it said before its death is heard before its death.
-            self.hear();
+            self.hear(master.id());
             for signal in self.asked() {
                 match signal {
                     Signal::SIGCHLD => {
-                        self.hear();
+                        self.hear(master.id());
                         if let Some(ended) = master.try_wait()? {
                             return Ok(ended);
                         }
@@ -161,7 +162,7 @@ impl Holder {
         }
     }
 
-    fn asked_to_end_within(&mut self, pause: Duration) -> io::Result<bool> {
+    fn asked_to_end_within(&mut self, pause: Duration, master: u32) -> io::Result<bool> {
         let until = Instant::now() + pause;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -169,7 +170,7 @@ impl Holder {
                 return Ok(false);
             }
             self.wait(Some(left))?;
-            self.hear();
+            self.hear(master);
             if self.asked().any(|signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT)) {
                 return Ok(true);
             }
@@ -195,9 +196,12 @@ impl Holder {
     }
 
     /// Takes in what the master has said.
-    fn hear(&mut self) {
-        while let Ok((message, descriptors)) = receive(&self.socket) {
-            self.heard(&message, descriptors);
+    fn hear(&mut self, master: u32) {
+        while let Ok(said) = receive(&self.socket) {
+            // Workers are of the same user and could reach the socket; nobody asked them.
+            if said.from == Some(master) {
+                self.heard(&said.message, said.descriptors);
+            }
         }
     }
 
@@ -230,19 +234,32 @@ fn is_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && name.chars().all(plain)
 }
 
-fn receive(socket: &UnixDatagram) -> io::Result<(String, Vec<OwnedFd>)> {
+/// One message, and who the kernel says it is from.
+struct Said {
+    message: String,
+    descriptors: Vec<OwnedFd>,
+    from: Option<u32>,
+}
+
+fn receive(socket: &UnixDatagram) -> io::Result<Said> {
     let mut buffer = [0; MAX_NOTIFICATION];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+    let mut space =
+        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE), ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut buffer)];
     let received = recvmsg(socket.as_fd(), &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors = Vec::new();
+    let (mut descriptors, mut from) = (Vec::new(), None);
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(came) = message {
-            descriptors.extend(came);
+        match message {
+            RecvAncillaryMessage::ScmRights(came) => descriptors.extend(came),
+            RecvAncillaryMessage::ScmCredentials(who) => {
+                from = u32::try_from(who.pid.as_raw_nonzero().get()).ok();
+            }
+            _ => {}
         }
     }
-    Ok((String::from_utf8_lossy(&buffer[..received.bytes]).into_owned(), descriptors))
+    let message = String::from_utf8_lossy(&buffer[..received.bytes]).into_owned();
+    Ok(Said { message, descriptors, from })
 }
 
 fn pass_on(master: &Child, signal: Signal) {

@@ -82,7 +82,9 @@ impl Master {
         let Some(candidate) = self.candidate().and_then(|id| self.generations.get(&id)) else {
             return Err(failed(io::ErrorKind::NotFound.into()));
         };
-        let named = self.descriptors();
+        let mut named = self.descriptors();
+        // If this process were killed now, the next master would find it held.
+        named.retain(|(name, _)| name != "lock");
         let state = self.carry(Some((roll, candidate)), &named).seal().map_err(failed)?;
         let descriptors: Vec<BorrowedFd<'_>> =
             named.iter().map(|(_, descriptor)| *descriptor).chain([state.as_fd()]).collect();

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use pump_control::ExitStatus;
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open};
 use tracing::{error, info, warn};
 
 use super::asked::Questions;
@@ -46,6 +46,9 @@ pub(crate) fn rehearse(
     state: RawFd,
     inherited: &Inherited,
 ) -> Result<ExitStatus, MasterError> {
+    // It has copies of sockets that nobody else may find in use when its master is gone.
+    let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    bound.map_err(|error| super::system("end with its master")(error.into()))?;
     nix::unistd::alarm::set(pump_control::constants::REHEARSE_WITHIN.as_secs() as u32);
     crate::faults::rehearsing().map_err(super::system("rehearse"))?;
     let signals = Signals::take().map_err(super::system("take signals"))?;
@@ -137,7 +140,6 @@ fn from_exec(
     let exec = carried.exec.as_ref().ok_or_else(missing)?;
     let mut named = Named::new();
     for (name, number) in &exec.numbers {
-        // The lock of the rehearsed master stays with it.
         named.insert(name.clone(), inherited.copy(*number).map_err(StateError::from)?);
     }
     let mut take = |name: &str| named.remove(name);
@@ -187,7 +189,22 @@ pub(crate) fn kept_state(passed: &Passed) -> Option<Carried> {
 }
 
 /// Goes on where a master was killed. Its workers have served all the while.
+///
+/// A state that cannot be gone on from is not kept any longer, so that the next start is a fresh one.
 pub(crate) fn adopt(
+    setting: Setting,
+    carried: &Carried,
+    signals: Signals,
+) -> Result<Master, MasterError> {
+    let mut kept = setting.passed.names();
+    let adopted = try_adopt(setting, carried, signals);
+    if matches!(adopted, Err(MasterError::State(_))) {
+        kept.clear(&Notify::from_environment(|name| std::env::var_os(name)));
+    }
+    adopted
+}
+
+fn try_adopt(
     mut setting: Setting,
     carried: &Carried,
     signals: Signals,
