@@ -198,6 +198,15 @@ mod tests {
              port (`127.0.0.1:8000`, `[::1]:8000`) or `unix:/path` is allowed",
         );
         check(
+            "domain = \"a.example\"\n[roll]\ndrain_seconds = 60\nhard_stop_seconds = 59\n",
+            "`/etc/pump/pumpd.toml` line 4: `roll.hard_stop_seconds` is 59, and 60 to 86400 is \
+             allowed",
+        );
+        check(
+            "domain = \"a.example\"\n[roll]\nparallel = 0\n",
+            "`/etc/pump/pumpd.toml` line 3: `roll.parallel` is 0, and 1 to 256 is allowed",
+        );
+        check(
             "domain = \"https://a.example\"\n",
             "`/etc/pump/pumpd.toml` line 1: `domain` is `https://a.example`, and a host name such as \
              `social.example` is allowed",

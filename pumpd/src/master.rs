@@ -6,6 +6,7 @@
 //! `listen` owns the sockets, `control` speaks with `pump`, `notify` with systemd.
 
 mod asked;
+mod canary;
 mod carried;
 mod child;
 mod cluster;
@@ -128,6 +129,8 @@ struct Master {
     jobs: Jobs,
     replacing: Replacing,
     rolls: rolls::Rolls,
+    /// The comparison of a roll's first new worker with the old ones, while there is one.
+    canary: Option<canary::Watch>,
     metrics: metrics::Metrics,
     questions: asked::Questions,
     /// What is kept for the master that is started when this one was killed.
@@ -238,6 +241,7 @@ impl Master {
             jobs: Jobs::default(),
             replacing: Replacing::default(),
             rolls: rolls::Rolls::default(),
+            canary: None,
             metrics: metrics::Metrics::default(),
             questions: asked::Questions::default(),
             kept: Kept::default(),
@@ -281,6 +285,9 @@ impl Master {
         }
         if self.questions.deadline().is_some_and(|at| at <= now) {
             self.answer_now();
+        }
+        if self.canary_deadline().is_some_and(|at| at <= now) {
+            self.look_at_canary();
         }
         if self.cluster.as_ref().and_then(Cluster::deadline).is_some_and(|at| at <= now) {
             self.tell(Event::Tick);
@@ -350,6 +357,7 @@ impl Master {
             self.jobs.deadline(),
             self.control.deadline(),
             self.questions.deadline(),
+            self.canary_deadline(),
         ];
         cluster.into_iter().chain(others.into_iter().flatten()).min()
     }
@@ -432,6 +440,10 @@ impl Master {
                         true => Event::Progress { worker: id },
                         false => Event::Leaving { worker: id },
                     }
+                }
+                Ok(FromWorker::Probed { failure, micros, .. }) => {
+                    self.canary_probed(id, failure.map_or(Ok(micros), Err));
+                    continue;
                 }
                 Ok(FromWorker::Figures { figures, .. }) => {
                     self.figures_said(id, figures);
@@ -539,7 +551,7 @@ impl Master {
                 Action::Prepare(roll) => self.prepare(roll),
                 Action::Rehearse(roll) => self.rehearse(roll),
                 Action::ReplaceMaster(roll) => self.replace_master(roll),
-                Action::Compare { roll, .. } => self.tell(Event::Judged { roll, result: Ok(()) }),
+                Action::Compare { roll, worker, lasts } => self.compare(roll, worker, lasts),
                 Action::KeepLatch(latch) => self.keep_latch(latch.as_ref()),
                 Action::Cancel(_) => {
                     self.jobs.cancel();

@@ -42,7 +42,8 @@ pub struct Setup {
     /// Whether `pumpd hold` starts the master, and starts it again when it dies.
     pub held: bool,
     /// More of the configuration, such as `[roll]` with its keys. `domain`, folders and `[test]` are
-    /// there already.
+    /// there already. Unless it has `canary_seconds`, a roll compares nobody: most tests are about other
+    /// things and shall not wait.
     pub more: String,
 }
 
@@ -365,6 +366,12 @@ fn configuration(place: &Path, workers: u32, listen: &[String], more: &str) -> S
         None => address.clone(),
     };
     let listen: Vec<String> = listen.iter().map(absolute).collect();
+    let no_canary = "[roll]\ncanary_seconds = 0\n";
+    let more = match (more.contains("canary_seconds"), more.contains("[roll]\n")) {
+        (true, _) => more.to_owned(),
+        (false, true) => more.replacen("[roll]\n", no_canary, 1),
+        (false, false) => format!("{more}\n{no_canary}"),
+    };
     format!(
         "domain = \"social.example\"\nlisten = {listen:?}\nworkers = {workers}\n\
          data_dir = {:?}\nruntime_dir = {:?}\n{more}\n\n[test]\ngeneration_header = true\n",

@@ -27,8 +27,12 @@ const FENCES: &[(&str, &[&str])] = &[
 
 /// The files that may be `unsafe`: inherited descriptors, the way back out of an exec, a new session between fork and exec, and the
 /// demo's handler for Ctrl-C.
-const UNSAFE: &[&str] =
-    &["pumpd/src/inherit.rs", "pumpd/src/guard.rs", "pump-cli/src/service.rs", "crates/xtask/src/demo/place.rs"];
+const UNSAFE: &[&str] = &[
+    "pumpd/src/inherit.rs",
+    "pumpd/src/guard.rs",
+    "pump-cli/src/service.rs",
+    "crates/xtask/src/demo/place.rs",
+];
 
 fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

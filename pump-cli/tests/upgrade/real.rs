@@ -41,7 +41,7 @@ impl Served {
         }
         let config = format!(
             "domain = \"social.example\"\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n\
-             data_dir = \"{}\"\nruntime_dir = \"{}\"\n[roll]\nlinger_seconds = {seconds}\n\
+             data_dir = \"{}\"\nruntime_dir = \"{}\"\n[roll]\ncanary_seconds = 0\nlinger_seconds = {seconds}\n\
              [test]\ngeneration_header = true\n",
             place.path("var/lib/pump").display(),
             place.path("run/pump").display(),

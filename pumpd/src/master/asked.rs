@@ -41,6 +41,11 @@ impl Questions {
     pub(super) fn deadline(&self) -> Option<Moment> {
         (!self.clients.is_empty()).then_some(self.until)
     }
+
+    /// Whether this worker was asked and has not answered yet.
+    pub(super) fn awaits(&self, worker: WorkerId) -> bool {
+        self.unanswered.contains(&worker)
+    }
 }
 
 impl Master {
@@ -82,6 +87,7 @@ impl Master {
 
     /// A worker said its figures, asked or not.
     pub(super) fn figures_said(&mut self, id: WorkerId, figures: Figures) {
+        self.canary_heard(id, &figures);
         self.metrics.heard(id, figures);
         self.questions.unanswered.remove(&id);
         self.questions.missing.remove(&id);
@@ -90,6 +96,7 @@ impl Master {
 
     /// A worker's process is gone; what it said last stays in the sums.
     pub(super) fn figures_end(&mut self, id: WorkerId) {
+        self.canary_lost(id);
         self.metrics.gone(id);
         self.questions.unanswered.remove(&id);
         self.questions.missing.remove(&id);

@@ -38,7 +38,6 @@ use std::time::Duration;
 use pump_control::constants::INSPECT_WITHIN;
 use pump_control::control::Build;
 
-#[allow(unused_imports, reason = "used when masters replace each other")]
 pub(crate) use carried::CarriedCluster;
 pub(crate) use carried::CarriedLatch;
 pub(crate) use roll::{Canary, Roll, Stage};
@@ -187,7 +186,7 @@ impl Cluster {
             Event::Progress { worker } => self.progress(worker, now, &mut actions),
             Event::Lied { worker, text } => self.lied(worker, text, now, &mut actions),
             Event::Exited { worker, failure } => self.exited(worker, failure, now, &mut actions),
-            Event::Stop => self.stop(&mut actions),
+            Event::Stop => self.stop(now, &mut actions),
             Event::Tick => {}
         }
         self.expire(now, &mut actions);
@@ -203,11 +202,16 @@ impl Cluster {
         workers.chain(respawn).chain(roll).chain(self.starting_until).min()
     }
 
-    fn stop(&mut self, actions: &mut Vec<Action>) {
+    fn stop(&mut self, now: Moment, actions: &mut Vec<Action>) {
         if self.stopping {
             return;
         }
         self.stopping = true;
+        for worker in self.workers.values_mut() {
+            if let State::Draining(patience) = &mut worker.state {
+                patience.hurry(now);
+            }
+        }
         self.starting_until = None;
         if self.roll.is_some() {
             self.end(Ending::Stopped, actions);
@@ -226,7 +230,8 @@ impl Cluster {
             self.expire_worker(id, now, actions);
         }
         if self.starting_until.is_some_and(|until| until <= now) {
-            self.abandon(Failure::new("the workers were not all ready in time"), actions);
+            let failure = Failure::new("the workers were not all ready in time");
+            self.abandon(failure, now, actions);
         }
         self.expire_roll(now, actions);
     }

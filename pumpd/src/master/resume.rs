@@ -281,6 +281,7 @@ impl Master {
             jobs: Jobs::default(),
             replacing: Replacing::default(),
             rolls: Rolls::default(),
+            canary: None,
             metrics: Metrics::default(),
             questions: Questions::default(),
             notes: carried.notes.clone(),

@@ -47,7 +47,7 @@ impl Master {
                 generation: roll.generation.0,
                 stage: roll_stage(roll),
                 millis: self.rolls.millis(self.now()),
-                canary: None,
+                canary: self.canary.as_ref().map(|watch| watch.shown(self.now())),
             }),
             last_roll: self.rolls.last.as_ref().map(|last| last.outcome.clone()),
             last_roll_number: self.rolls.last.as_ref().map(|last| last.roll),

@@ -1,7 +1,7 @@
 //! Steps of a roll and of workers: a line for the log, and a typed event for who waits for the roll.
 
 use pump_control::channel::Classes;
-use pump_control::control::{Event, Reply, Who};
+use pump_control::control::{Canary, Event, Reply, Who};
 use tracing::info;
 
 use super::Master;
@@ -23,12 +23,28 @@ impl Master {
     /// A line for the log, and for who waits for the roll under way.
     pub(super) fn step(&mut self, text: &str, event: Event) {
         info!("{text}");
+        self.tell_waiting(text, event);
+    }
+
+    fn tell_waiting(&mut self, text: &str, event: Event) {
         let Some(roll) = self.rolls.under_way() else { return };
         let millis = self.rolls.millis(self.now());
         let reply = Reply::Step { roll, text: text.to_owned(), event: Box::new(event), millis };
         for client in self.rolls.waiting() {
             self.control.say(client, &reply);
         }
+    }
+
+    /// How the canary goes, every second, for who waits. The log has its beginning and its end.
+    pub(super) fn step_canary(&mut self, canary: Canary) {
+        let (elapsed, lasts) = (canary.elapsed_millis / 1000, canary.lasts_millis / 1000);
+        let (new, old) = (&canary.new, &canary.old);
+        let text = format!(
+            "compared for {elapsed} of {lasts} s: {} of {} requests failed on the new worker, {} of {} on \
+             the old ones",
+            new.server_errors, new.requests, old.server_errors, old.requests,
+        );
+        self.tell_waiting(&text, Event::Canary(canary));
     }
 
     /// A worker is asked to leave.
@@ -103,11 +119,10 @@ impl Master {
             Step::Lost { worker, failure, .. } => {
                 Event::WorkerLost { who: self.who(*worker), failure: failure.clone() }
             }
-            Step::Comparing { lasts, .. } => Event::Canary(pump_control::control::Canary {
-                lasts_millis: millis(*lasts),
-                ..Default::default()
-            }),
-            Step::Compared => Event::Other,
+            Step::Comparing { lasts, .. } => {
+                Event::Canary(Canary { lasts_millis: millis(*lasts), ..Default::default() })
+            }
+            Step::Compared { .. } => Event::Other,
             Step::Watching { lasts } => Event::Watching { millis: millis(*lasts) },
             Step::ReplacingMaster => {
                 Event::ReplacingMaster { from: self.own.clone(), to: candidate() }

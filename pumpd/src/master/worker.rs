@@ -227,6 +227,10 @@ fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, Gossip
         FromWorker::Refused { generation, reason } => {
             FromWorker::Refused { generation, reason: kept(&printable(reason.as_bytes())) }
         }
+        FromWorker::Probed { generation, failure: Some(reason), micros } => {
+            let failure = Some(kept(&printable(reason.as_bytes())));
+            FromWorker::Probed { generation, failure, micros }
+        }
         other => other,
     })
 }

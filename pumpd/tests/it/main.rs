@@ -1,6 +1,7 @@
 //! `pumpd` through its front doors: the real program, its sockets, its signals.
 
 mod adopt;
+mod canary;
 mod client;
 mod control;
 mod drain;

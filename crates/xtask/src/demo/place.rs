@@ -75,7 +75,7 @@ impl Place {
         succeed(&mut command)
     }
 
-    /// Asks for the generation in each answer, and starts the server afresh with that.
+    /// Asks for the generation in each answer and for a short canary, and starts the server afresh with that.
     pub(super) fn start(&mut self) -> anyhow::Result<Status> {
         self.started = true;
         succeed(&mut self.command(&["stop"]))?;
@@ -84,7 +84,8 @@ impl Place {
             .append(true)
             .open(&config)
             .with_context(|| format!("could not open `{}`", config.display()))?;
-        file.write_all(b"\n[test]\ngeneration_header = true\n")?;
+        let shorter = "\n[roll]\ncanary_seconds = 3\n\n[test]\ngeneration_header = true\n";
+        file.write_all(shorter.as_bytes())?;
         succeed(&mut self.command(&["start"]))?;
         self.status()
     }

@@ -25,7 +25,6 @@ pub(crate) use text::{CarriedCluster, CarriedLatch};
 
 impl Cluster {
     /// All of it, as of now.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn carried(&self, now: Moment) -> CarriedCluster {
         let left = |until: Moment| micros(until.saturating_sub(now));
         let worker = |(id, worker): (&WorkerId, &Worker)| {
@@ -69,7 +68,6 @@ impl Cluster {
 
     /// Goes on where another master in the same process was: everything is as it was, the roll included.
     /// `dice` is for a text that has none. Say [`super::Event::Tick`] next.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn resume(carried: CarriedCluster, now: Moment, dice: u64) -> Self {
         let settings = Settings::from(carried.settings);
         let until = |left: u64| now + Duration::from_micros(left);
@@ -110,7 +108,6 @@ impl Cluster {
     /// pinned one leave. Say [`super::Event::Tick`] next.
     ///
     /// The caller leaves out workers that it cannot reach, and says of the rest what it hears.
-    #[allow(dead_code, reason = "used when masters replace each other")]
     pub(crate) fn adopt(carried: CarriedCluster, now: Moment, dice: u64) -> Self {
         let mut cluster = Self::resume(carried, now, dice);
         cluster.roll = None;

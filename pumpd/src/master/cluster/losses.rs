@@ -1,5 +1,7 @@
 //! What becomes of a worker that is ready, fails, lies, dies or runs out of time.
 
+use std::time::Duration;
+
 use pump_control::constants::{FIRST_BACK_OFF, LONGEST_BACK_OFF, REAP_WITHIN, SETTLED_AFTER};
 
 use super::{
@@ -133,7 +135,7 @@ impl Cluster {
         let text = failure.text.clone();
         actions.push(Action::Step(Step::Lost { worker: id, generation, failure: text }));
         if self.starting_until.is_some() && served == Served::Never {
-            return self.abandon(failure, actions);
+            return self.abandon(failure, now, actions);
         }
         if generation == self.pinned {
             if served == Served::Long {
@@ -150,13 +152,13 @@ impl Cluster {
     }
 
     /// The first workers cannot be started.
-    pub(super) fn abandon(&mut self, failure: Failure, actions: &mut Vec<Action>) {
+    pub(super) fn abandon(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
         if self.abandoned {
             return;
         }
         self.abandoned = true;
         actions.push(Action::Abandon(failure));
-        self.stop(actions);
+        self.stop(now, actions);
     }
 
     fn kill(&mut self, id: WorkerId, now: Moment, actions: &mut Vec<Action>) {
@@ -191,7 +193,9 @@ impl Cluster {
     pub(super) fn patience(&self, id: WorkerId, now: Moment) -> Patience {
         let generation = self.workers.get(&id).map(|worker| worker.generation);
         let settings = self.settings_of(generation.unwrap_or(self.pinned));
-        Patience::new(settings.drain_within, settings.hard_stop, now)
+        // Who stops the service waits for no upload.
+        let hard_stop = if self.stopping { Duration::ZERO } else { settings.hard_stop };
+        Patience::new(settings.drain_within, hard_stop, now)
     }
 
     fn settings_of(&self, generation: GenerationId) -> super::Settings {

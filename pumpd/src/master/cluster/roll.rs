@@ -182,7 +182,7 @@ impl Cluster {
     pub(super) fn judged(
         &mut self,
         id: RollId,
-        result: Result<(), Failure>,
+        result: Result<String, Failure>,
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
@@ -190,9 +190,9 @@ impl Cluster {
         match (roll.canary, result) {
             (Canary::Ahead(_) | Canary::Over, _) => {}
             (Canary::Under { .. }, Err(failure)) => self.go_back(failure, now, actions),
-            (Canary::Under { .. }, Ok(())) => {
+            (Canary::Under { .. }, Ok(figures)) => {
                 roll.canary = Canary::Over;
-                actions.push(Action::Step(Step::Compared));
+                actions.push(Action::Step(Step::Compared { figures }));
             }
         }
     }

@@ -70,7 +70,7 @@ pub(crate) enum Event {
     /// Whether the candidate's master would take over.
     Rehearsed { roll: RollId, result: Result<(), Failure> },
     /// What the canary came to. A failure may come at any time in it, the rest at its end.
-    Judged { roll: RollId, result: Result<(), Failure> },
+    Judged { roll: RollId, result: Result<String, Failure> },
     /// The candidate's master runs now, or the old one does again.
     MasterReplaced { roll: RollId, result: Result<(), Failure> },
     /// A worker says that it would answer.
@@ -190,8 +190,8 @@ pub(crate) enum Step {
     Lost { worker: WorkerId, generation: GenerationId, failure: String },
     /// One new worker and the old ones are compared.
     Comparing { worker: WorkerId, lasts: Duration },
-    /// The new worker is no worse.
-    Compared,
+    /// The new worker is no worse; what was seen.
+    Compared { figures: String },
     /// Every worker is new.
     Watching { lasts: Duration },
     /// The master is about to be replaced.
@@ -228,7 +228,9 @@ impl fmt::Display for Step {
                 worker.0,
                 lasts.as_secs()
             ),
-            Self::Compared => f.write_str("the new worker is no worse than the old ones"),
+            Self::Compared { figures } => {
+                write!(f, "the new worker is no worse than the old ones: {figures}")
+            }
             Self::Watching { lasts } => {
                 write!(f, "every worker is new; they are watched for {} s", lasts.as_secs())
             }

@@ -47,6 +47,12 @@ impl Patience {
         Self { until, hard_stop: now + hard_stop.max(within), within, lingers: Some(until) }
     }
 
+    /// The service stops: an upload has no more time than anything else.
+    pub(super) fn hurry(&mut self, now: Moment) {
+        self.hard_stop = self.hard_stop.min(now + self.within);
+        self.until = self.until.min(self.hard_stop);
+    }
+
     /// An upload made progress.
     pub(super) fn extend(&mut self, now: Moment) {
         self.until = self.until.max((now + self.within).min(self.hard_stop));

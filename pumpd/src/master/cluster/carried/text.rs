@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::master::cluster::{Failure, Key, Latch, Settings};
 
-/// All that a [`Cluster`] knows.
+/// All that a cluster knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct CarriedCluster {

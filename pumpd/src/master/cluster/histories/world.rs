@@ -246,7 +246,8 @@ impl World {
                 self.tell(Event::Rehearsed { roll, result });
             }
             Due::Judged(roll, passes) => {
-                self.tell(Event::Judged { roll, result: result(Some(passes)) });
+                let result = result(Some(passes)).map(|()| String::new());
+                self.tell(Event::Judged { roll, result });
             }
             Due::Replaced(roll) => {
                 let result = result(self.candidate(roll).replace);
@@ -407,6 +408,7 @@ impl World {
     fn killed(&mut self, worker: WorkerId) {
         let fate = self.fates.get(&worker).copied();
         if let Some(Fate::Uploads { every, .. }) = fate
+            && !self.cluster.is_stopping()
             && Duration::from_millis(every) < settings(1).drain_within
         {
             let since = self.asked_to_leave.get(&worker).map_or(0, |at| self.now - at);
