@@ -9,10 +9,12 @@
 //! thread of its own. See the crate's tests for each of them in use.
 
 mod api;
+pub mod census;
 mod cluster;
 mod control;
 mod eventually;
 pub mod fake;
+pub mod fleet;
 pub mod ledger;
 pub mod load;
 pub mod machine;

@@ -188,6 +188,39 @@ impl Connection {
         Err(Fate::NoHttp)
     }
 
+    /// Reads the head of an answer that has chunks, and returns its status. For an answer that does not
+    /// end, instead of [`Self::answer`].
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub async fn begin(&mut self) -> Result<u16, Fate> {
+        self.first_byte().await?;
+        let head = self.head().await?;
+        match head.framing {
+            Framing::Chunked => Ok(head.status),
+            _ if head.status != 200 => Ok(head.status),
+            _ => Err(Fate::NoHttp),
+        }
+    }
+
+    /// Reads the next chunk of such an answer; none when it has ended. What was read of a chunk that is
+    /// not whole yet is kept when this is not waited for to its end.
+    ///
+    /// # Errors
+    /// [`Fate::Cut`] or [`Fate::NoHttp`].
+    pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Fate> {
+        loop {
+            match frame::chunk(&self.buffer).ok_or(Fate::NoHttp)? {
+                Some((chunk, length)) => {
+                    self.buffer.drain(..length);
+                    return Ok((!chunk.is_empty()).then_some(chunk));
+                }
+                None if self.buffer.len() > MAX_BODY => return Err(Fate::NoHttp),
+                None => self.fill().await.map_err(within_answer)?,
+            }
+        }
+    }
+
     async fn head(&mut self) -> Result<Head, Fate> {
         loop {
             if let Some(end) = frame::end_of_head(&self.buffer) {

@@ -1,4 +1,4 @@
-//! The chores of this workspace: `cargo xtask demo`, `test`, `dist`, `figures`.
+//! The chores of this workspace: `cargo xtask demo`, `test`, `dist`, `figures`, `torture`.
 //!
 //! Each is one module with its flags and a `run`. A chore ends with 0 only when all of it succeeded.
 
@@ -6,6 +6,7 @@ mod demo;
 mod dist;
 mod figures;
 mod test;
+mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +25,11 @@ enum Chore {
     Dist(dist::Args),
     /// Measure what the documents promise.
     Figures(figures::Args),
+    /// Roll a server again and again under every kind of client, and count what they lose.
+    Torture(torture::Args),
+    /// A web server that does nothing but answer, for `torture` to compare with.
+    #[command(hide = true)]
+    Bare(torture::BareArgs),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +38,8 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Dist(args) => dist::run(&args),
         Chore::Figures(args) => figures::run(&args),
+        Chore::Torture(args) => torture::run(&args),
+        Chore::Bare(args) => torture::bare(&args),
     };
     ended.unwrap_or_else(|error| {
         #[expect(clippy::print_stderr, reason = "the last word of a chore")]

@@ -52,11 +52,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Tests that start the programs find them beside themselves.
     steps.cargo("programs", &["build", "--quiet", "--workspace", "--bins"]);
     steps.cargo("tests of the workspace", &["test", "--workspace", "--no-fail-fast"]);
+    // In a process of its own, because it enters a network of its own.
+    steps.cargo("clients of every kind against rolls", &["xtask", "torture"]);
     proxied(&mut steps);
     booted(root, args.long, "", &mut steps);
     if args.long {
         let words = ["test", "--workspace", "--no-fail-fast", "--", "--ignored", "long_"];
         steps.cargo("long proofs", &words);
+        steps.cargo("a million requests of each kind", &["xtask", "torture", "--long"]);
     } else {
         steps.skip("long proofs", "they run with `--long`");
     }

@@ -76,11 +76,13 @@ pub enum Failure {
     Timeout,
     /// An answer that is no HTTP, or a 201 that does not say what was made.
     WrongAnswer,
+    /// A stream of HTTP/2 that was reset, refused or left without an answer.
+    Stream(Method),
 }
 
 impl Failure {
     /// The failure that a socket's fate is, on a connection that `answered` before or did not.
-    pub(super) fn of(fate: Fate, method: Method, answered: bool) -> Self {
+    pub(crate) fn of(fate: Fate, method: Method, answered: bool) -> Self {
         match fate {
             Fate::Refused => Self::Refused,
             Fate::Reset | Fate::Eof if answered => Self::StaleReuse(method),
@@ -104,6 +106,8 @@ impl fmt::Display for Failure {
             Self::StaleReuse(Method::Post) => f.write_str("stale-reuse-POST"),
             Self::Timeout => f.write_str("timeout"),
             Self::WrongAnswer => f.write_str("wrong-answer"),
+            Self::Stream(Method::Get) => f.write_str("stream-lost-GET"),
+            Self::Stream(Method::Post) => f.write_str("stream-lost-POST"),
         }
     }
 }

@@ -36,6 +36,24 @@ pub(super) fn chunk_size(line: &[u8]) -> Option<usize> {
     usize::from_str_radix(digits, 16).ok()
 }
 
+/// The first chunk of what has come so far, and how long it is with its framing; an empty one is the last
+/// (trailers are taken for none). `Some(None)` when it is not whole yet, none when it is no chunk.
+#[expect(clippy::option_option, reason = "not yet and never are two things")]
+pub(super) fn chunk(bytes: &[u8]) -> Option<Option<(Vec<u8>, usize)>> {
+    let Some(line) = bytes.windows(2).position(|two| two == b"\r\n") else {
+        // A size has sixteen digits at most; extensions are short.
+        return (bytes.len() < 256).then_some(None);
+    };
+    let size = chunk_size(&bytes[..line])?;
+    let begin = line + 2;
+    let end = begin.checked_add(size)?;
+    match bytes.get(end..end + 2) {
+        None => Some(None),
+        Some(b"\r\n") => Some(Some((bytes[begin..end].to_vec(), end + 2))),
+        Some(_) => None,
+    }
+}
+
 impl Head {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
@@ -75,6 +93,23 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chunk_is_taken_when_it_is_whole() {
+        let check = |bytes: &[u8], want: Option<Option<(&[u8], usize)>>| {
+            let got = chunk(bytes);
+            let want = want.map(|whole| whole.map(|(chunk, length)| (chunk.to_vec(), length)));
+            assert_eq!(got, want, "{}", String::from_utf8_lossy(bytes));
+        };
+        check(b"", Some(None));
+        check(b"5\r\nhel", Some(None));
+        check(b"5\r\nhello\r", Some(None));
+        check(b"5\r\nhello\r\n3\r\n", Some(Some((b"hello", 10))));
+        check(b"0\r\n\r\n", Some(Some((b"", 5))));
+        check(b"5\r\nhello!!", None);
+        check(b"five\r\n", None);
+        check(b"ffffffffffffffff\r\n", None);
+    }
 
     #[test]
     fn heads_are_read_as_rfc_9112_says() {

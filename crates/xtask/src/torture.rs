@@ -1,0 +1,137 @@
+//! `cargo xtask torture`: rolls a server again and again under every kind of client, and counts what
+//! they lose.
+//!
+//! A cluster of its own, two builds in turn, no canary. Nothing here believes the server: clients see
+//! their sockets, notes are looked for afterwards, workers are counted in /proc and resets by the kernel.
+//! For root all of it happens in a network namespace of its own, so that the kernel counts nothing else.
+//!
+//! Ends with 1, and says why, when something was lost. Times are told and never a reason.
+
+mod bare;
+mod crowd;
+mod fleet;
+mod network;
+mod still;
+mod table;
+mod verdict;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use pump_test::{Setup, TestCluster, fake};
+
+use crate::demo::keep;
+use crate::figures;
+
+use network::Network;
+
+pub(crate) use bare::{Args as BareArgs, run as bare};
+
+/// How long the fleet is at work in a short run.
+const SHORT: Duration = Duration::from_secs(50);
+
+/// And in a long one: long enough for a million requests of each class that can make them.
+const LONG: Duration = Duration::from_secs(1500);
+
+/// And the mix that other servers were measured with, at most: nine rolls.
+const USUAL: Duration = Duration::from_secs(60);
+
+/// Flags of `cargo xtask torture`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Until each class of clients has made a million requests, as far as the machine can.
+    #[arg(long)]
+    long: bool,
+    /// How long the fleet is at work, in seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Roll no more than so many times.
+    #[arg(long)]
+    rolls: Option<u64>,
+    /// How many event streams there are.
+    #[arg(long)]
+    streams: Option<usize>,
+    /// Only the fleet: no figures about times, memory and throughput.
+    #[arg(long)]
+    fleet_only: bool,
+    /// Roll this `pumpd` instead of building one.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pumpd: Option<PathBuf>,
+}
+
+/// What all parts need.
+struct Builds {
+    old: PathBuf,
+    new: PathBuf,
+    network: Network,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
+    let folder = tempfile::Builder::new().prefix("pump-torture-").tempdir()?;
+    let old = folder.path().join("pumpd");
+    match &args.pumpd {
+        Some(path) => keep(path, &old)?,
+        None => keep(&figures::build()?, &old)?,
+    }
+    let new = fake::other_build(&old, folder.path(), "pumpd-next")?;
+    // Before there is a second thread: it and all children are born into it.
+    let network = Network::enter()?;
+    let builds = Builds { old, new, network };
+    if let Some(why) = &builds.network.missing {
+        print(&format!("resets are those of the whole machine: {why}"));
+    }
+
+    let lasts = args.seconds.map_or(if args.long { LONG } else { SHORT }, Duration::from_secs);
+    let mut usual = fleet::Size::USUAL;
+    let mut size = if args.long { fleet::Size::LONG } else { fleet::Size::SHORT };
+    for size in [&mut usual, &mut size] {
+        size.streams = args.streams.unwrap_or(size.streams);
+    }
+    let fleet = fleet::run(&builds, &size, lasts, args.rolls)?;
+    print(&table::fleet("All kinds of clients", &fleet));
+    let mut reasons = verdict::of_fleet(&fleet);
+    if !args.fleet_only {
+        let usual = fleet::run(&builds, &usual, USUAL, Some(9))?;
+        print(&table::fleet("The mix that other servers were measured with", &usual));
+        reasons.extend(verdict::of_fleet(&usual));
+        let still = still::measure(&builds)?;
+        let crowds = crowd::measure(&builds, args.long)?;
+        let workers = crowd::by_workers(&builds)?;
+        let bare = bare::compare(&builds)?;
+        print(&table::figures(&still, &crowds, &workers, &bare));
+        reasons.extend(verdict::of_crowds(&crowds));
+        reasons.extend(verdict::of_still(&still));
+    }
+    print(&format!("The torture took {} s.", begun.elapsed().as_secs()));
+    for reason in &reasons {
+        print(&format!("NO   {reason}"));
+    }
+    if reasons.is_empty() {
+        print("yes  nothing was lost");
+    }
+    Ok(if reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A cluster that rolls at once: no canary, nothing watched.
+fn cluster(builds: &Builds, workers: u32) -> anyhow::Result<TestCluster> {
+    let more = "[limits]\nconnections_per_worker = 30000\nidle_seconds = 600\nbody_bytes = 2097152\n\
+                [roll]\ncanary_seconds = 0\nwatch_seconds = 0\n";
+    TestCluster::try_start(Setup {
+        pumpd: Some(builds.old.clone()),
+        workers,
+        listen: vec![builds.network.listen(), "unix:run/http.sock".to_owned()],
+        more: more.to_owned(),
+        ..Setup::default()
+    })
+}
+
+fn say(step: &str, text: &str) {
+    print(&format!("{step:>11}  {text}"));
+}
+
+#[expect(clippy::print_stdout, reason = "the one place where the torture prints")]
+fn print(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,378 @@
+//! The fleet against continuous rolls.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use pump_control::ExitStatus;
+use pump_control::control::Restart;
+use pump_test::census::{self, Census, Tcp};
+use pump_test::fleet::{Announced, Class, Clock, Fleet, Plan, Seen, speaks_http2};
+use pump_test::ledger::Ledger;
+use pump_test::process::{Memory, Process};
+use pump_test::wire::Address;
+use pump_test::{Account, TestCluster};
+
+use super::{Builds, cluster, say};
+
+/// Workers of the cluster.
+pub(super) const WORKERS: usize = 2;
+
+/// How long before a roll it is announced to clients with ill will.
+const AHEAD: Duration = Duration::from_millis(80);
+
+/// Shortest and longest pause between two rolls.
+const BETWEEN: (u64, u64) = (150, 700);
+
+/// How long clients are watched before the first roll and after the last.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// How long old workers may take to go after a roll before it is called a pile.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+
+/// How large a fleet is.
+pub(super) struct Size {
+    clients: &'static [(Class, usize)],
+    new_per_second: u32,
+    /// The share of the time in which there are uploads and slow readers.
+    slow_share: f64,
+    think: Duration,
+    pub(super) streams: usize,
+    listeners: usize,
+    authors: usize,
+}
+
+impl Size {
+    /// For `cargo xtask test`.
+    pub(super) const SHORT: Self = Self {
+        clients: &[
+            (Class::New, 8),
+            (Class::Keepalive, 400),
+            (Class::Adversary, 200),
+            (Class::Pipelined, 10),
+            (Class::Http2, 6),
+            (Class::Upload, 8),
+            (Class::Reader, 6),
+            (Class::Waiter, 300),
+            (Class::Unix, 10),
+            (Class::Herald, 1),
+        ],
+        new_per_second: 700,
+        slow_share: 0.4,
+        think: Duration::from_secs(1),
+        streams: 100,
+        listeners: 8,
+        authors: 4,
+    };
+
+    /// As other servers were measured: the times that are promised are of this one.
+    pub(super) const USUAL: Self = Self {
+        clients: &[
+            (Class::New, 8),
+            (Class::Keepalive, 32),
+            (Class::Http2, 2),
+            (Class::Upload, 4),
+            (Class::Reader, 4),
+            (Class::Herald, 1),
+        ],
+        new_per_second: 600,
+        slow_share: 1.0,
+        think: Duration::from_secs(3),
+        streams: 4,
+        listeners: 2,
+        authors: 2,
+    };
+
+    /// For a million requests of each class in half an hour.
+    pub(super) const LONG: Self = Self {
+        clients: &[
+            (Class::New, 8),
+            (Class::Keepalive, 500),
+            (Class::Adversary, 800),
+            (Class::Pipelined, 12),
+            (Class::Http2, 8),
+            (Class::Upload, 8),
+            (Class::Reader, 6),
+            (Class::Waiter, 800),
+            (Class::Unix, 16),
+            (Class::Herald, 1),
+        ],
+        new_per_second: 750,
+        slow_share: 0.4,
+        think: Duration::from_secs(1),
+        streams: 1000,
+        listeners: 40,
+        authors: 8,
+    };
+}
+
+/// One roll, as it was seen from outside.
+pub(super) struct Roll {
+    /// From the request to the end that was told.
+    pub(super) took: Duration,
+    /// From the request to the first answer of the new build.
+    pub(super) first: Option<Duration>,
+    /// From the end to the end of the last old process.
+    pub(super) gone: Option<Duration>,
+    /// When it was asked for, and how long after that old workers were asked to leave.
+    at: Instant,
+    leaving: Vec<Duration>,
+    /// Of the master, afterwards.
+    pub(super) descriptors: usize,
+    pub(super) memory: Memory,
+}
+
+/// Requests of ill will, by how near to the moment of a leave they were sent.
+#[derive(Default)]
+pub(super) struct Aimed {
+    pub(super) sent: u64,
+    pub(super) within_1: u64,
+    pub(super) within_5: u64,
+    pub(super) within_50: u64,
+}
+
+/// All that was seen.
+pub(super) struct Outcome {
+    pub(super) lasted: Duration,
+    pub(super) seen: Seen,
+    pub(super) rolls: Vec<Roll>,
+    pub(super) census: Census,
+    pub(super) tcp: Tcp,
+    pub(super) aimed: Aimed,
+    pub(super) acknowledged: usize,
+    pub(super) unseen: usize,
+    /// What the ledger found, each as a sentence.
+    pub(super) problems: Vec<String>,
+    /// Notes of the herald that were acknowledged.
+    pub(super) proclaimed: u64,
+    /// What the server does not know and so was not asked.
+    pub(super) absent: Vec<&'static str>,
+}
+
+/// Rolls until the time is over.
+pub(super) fn run(
+    builds: &Builds,
+    size: &Size,
+    lasts: Duration,
+    rolls: Option<u64>,
+) -> anyhow::Result<Outcome> {
+    let cluster = cluster(builds, WORKERS as u32)?;
+    let Address::Tcp(address) = cluster.address() else { anyhow::bail!("no TCP address") };
+    let (mut plan, absent) = plan(&cluster, size)?;
+    plan.slow_for = lasts.mul_f64(size.slow_share);
+    let clients: usize = plan.clients.values().sum();
+    say("fleet", &format!("{clients} clients and {} streams, {} s", plan.streams, lasts.as_secs()));
+    let before = Tcp::now()?;
+    let network = builds.network.clone();
+    let fleet = Fleet::start_in(plan, move || network.enter_as_client());
+    let begun = Instant::now();
+    pause(MARGIN);
+    let watching = census::Watching::start(cluster.master().pid, address.port());
+    let rolls = roll(&cluster, builds, &fleet, begun + lasts, rolls.unwrap_or(u64::MAX))?;
+    pause(MARGIN);
+    let census = watching.stop();
+    // Before clients close: a server that still writes to one is told so by a reset of our own.
+    let tcp = Tcp::now()?.since(before);
+    let seen = fleet.stop();
+    let lasted = begun.elapsed();
+    say("ledger", &format!("{} notes are looked for", seen.posts.len()));
+    let ledger = Ledger::new(&seen.posts);
+    let (mut acknowledged, mut unseen, mut problems) = (0, 0, Vec::new());
+    for author in ledger.authors() {
+        let audit = ledger.check(Some(author), &cluster.api().outbox(author)?);
+        acknowledged += audit.acknowledged;
+        unseen += audit.unseen;
+        problems.extend(audit.problems.iter().map(ToString::to_string));
+    }
+    let of_herald = seen.posts.iter().filter(|post| post.author == "herald");
+    let proclaimed = of_herald.filter(|post| post.acknowledged.is_some()).count() as u64;
+    let aimed = aimed(&seen, &rolls);
+    Ok(Outcome {
+        lasted,
+        seen,
+        rolls,
+        census,
+        tcp,
+        aimed,
+        acknowledged,
+        unseen,
+        problems,
+        proclaimed,
+        absent,
+    })
+}
+
+/// Two builds in turn.
+fn roll(
+    cluster: &TestCluster,
+    builds: &Builds,
+    fleet: &Fleet,
+    until: Instant,
+    most: u64,
+) -> anyhow::Result<Vec<Roll>> {
+    let clock = fleet.clock();
+    let mut rolls: Vec<Roll> = Vec::new();
+    let mut told = Instant::now();
+    for number in 1..=most {
+        if Instant::now() + MARGIN > until {
+            break;
+        }
+        ensure!(!fleet.is_over(), "the fleet ended early");
+        let candidate = if number % 2 == 1 { &builds.new } else { &builds.old };
+        let leaving = rolls.last().map(|roll| roll.leaving.clone()).unwrap_or_default();
+        let at = Instant::now() + AHEAD;
+        clock.announce(Announced { roll: number, at, leaving });
+        pause(AHEAD);
+        rolls.push(one(cluster, candidate, clock, Instant::now())?);
+        // Every time another one, and never in step with anything.
+        pause(Duration::from_millis(BETWEEN.0 + number * 37 % (BETWEEN.1 - BETWEEN.0)));
+        if told.elapsed() > Duration::from_secs(60) {
+            told = Instant::now();
+            let requests: u64 = Class::ALL.iter().map(|class| fleet.requests(*class)).sum();
+            let failures = fleet.failures();
+            say("", &format!("{number} rolls, {requests} requests, {failures} failed"));
+        }
+    }
+    Ok(rolls)
+}
+
+fn one(
+    cluster: &TestCluster,
+    candidate: &std::path::Path,
+    clock: &Clock,
+    at: Instant,
+) -> anyhow::Result<Roll> {
+    let generation = clock.newest();
+    let ask =
+        Restart { candidate: Some(candidate.to_owned()), canary: Some(0), ..Restart::default() };
+    let mut leaving = Vec::new();
+    clock.begins();
+    let rolled = cluster.control().restart(ask, |step| {
+        // When a worker is ready an old one is asked to leave in the same turn.
+        if step.ends_with("is ready") {
+            leaving.push(at.elapsed());
+        }
+    })?;
+    clock.ends();
+    let ended = Instant::now();
+    let outcome = &rolled.outcome;
+    ensure!(outcome.exit == ExitStatus::Done, "a roll failed: {outcome:?}\n{}", cluster.log());
+    let gone = loop {
+        let workers = census::workers(cluster.master().pid).len();
+        if workers <= WORKERS {
+            break Some(ended.elapsed());
+        }
+        if ended.elapsed() > GONE_WITHIN {
+            break None;
+        }
+        pause(Duration::from_millis(5));
+    };
+    let first = clock.first_above(generation).map(|first| first.saturating_duration_since(at));
+    let master = cluster.master();
+    let (descriptors, memory) = (master.descriptors()?, master.memory()?);
+    Ok(Roll { took: ended - at, first, gone, at, leaving, descriptors, memory })
+}
+
+fn aimed(seen: &Seen, rolls: &[Roll]) -> Aimed {
+    let mut aimed = Aimed::default();
+    for sent in &seen.sent {
+        let Some(roll) = rolls.get((sent.roll as usize).wrapping_sub(1)) else { continue };
+        let distance = |leave: &Duration| {
+            let leave = roll.at + *leave;
+            leave.max(sent.at) - leave.min(sent.at)
+        };
+        let Some(nearest) = roll.leaving.iter().map(distance).min() else { continue };
+        let within = |millis| u64::from(nearest <= Duration::from_millis(millis));
+        aimed.sent += 1;
+        aimed.within_1 += within(1);
+        aimed.within_5 += within(5);
+        aimed.within_50 += within(50);
+    }
+    aimed
+}
+
+fn plan(cluster: &TestCluster, size: &Size) -> anyhow::Result<(Plan, Vec<&'static str>)> {
+    say("people", &format!("{} accounts", size.authors + size.listeners + 1));
+    let api = cluster.api();
+    let named = |prefix: &str, count: usize| -> Vec<Account> {
+        (0..count).map(|number| cluster.account(&format!("{prefix}{number}"))).collect()
+    };
+    let authors = named("author", size.authors);
+    let herald = cluster.account("herald");
+    // Long notes, so that a page of them is large.
+    let printer = cluster.account("printer");
+    for number in 0..40 {
+        let text = format!("Long note {number} of a patient printer. ").repeat(120);
+        api.post(&printer, &text[..4800.min(text.len())])?;
+    }
+    let mut absent = Vec::new();
+    let mut clients: BTreeMap<Class, usize> = size.clients.iter().copied().collect();
+    if !speaks_http2(&cluster.address())? {
+        clients.remove(&Class::Http2);
+        absent.push("HTTP/2 with prior knowledge");
+    }
+    let health = api.call("GET", "/api/v1/streaming/health", &[], b"")?;
+    let mut streams = size.streams;
+    let mut listeners = Vec::new();
+    if health.status == 200 && streams > 0 {
+        listeners = named("listener", size.listeners);
+        for listener in &listeners {
+            api.follow(listener, "herald")?;
+        }
+    } else {
+        streams = 0;
+        clients.remove(&Class::Herald);
+        if size.streams > 0 {
+            absent.push("event streams");
+        }
+    }
+    let unix = cluster.place().join("run/http.sock");
+    ensure!(unix.exists(), "the unix socket is missing");
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    let plan = Plan {
+        address: cluster.address(),
+        unix: Some(Address::Unix(unix)),
+        host: api.host().to_owned(),
+        clients,
+        new_per_second: size.new_per_second,
+        think: size.think,
+        slow_for: Duration::ZERO,
+        pages: PAGES.map(str::to_owned).to_vec(),
+        big_page: "/users/printer/outbox?page=true&limit=40".to_owned(),
+        upload_bytes: 1024 * 1024,
+        authors,
+        streams,
+        listeners,
+        herald: Some((herald, Duration::from_millis(50))),
+        answer_within: Duration::from_secs(15),
+        seed: seed as u64,
+    };
+    let big = api.call("GET", &plan.big_page, &[], b"").context("the large page")?;
+    ensure!(big.status == 200, "the large page is answered with {}", big.status);
+    Ok((plan, absent))
+}
+
+/// Cheap ones mostly: the roll is what is tried, not the templates.
+const PAGES: [&str; 8] = [
+    "/healthz",
+    "/users/printer",
+    "/nodeinfo/2.0",
+    "/healthz",
+    "/",
+    "/healthz",
+    "/.well-known/webfinger?resource=acct:printer@social.example",
+    "/users/printer/followers",
+];
+
+/// Lets others work for a while.
+pub(super) fn pause(lasts: Duration) {
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The memory of the largest worker.
+pub(super) fn workers_memory(cluster: &TestCluster) -> anyhow::Result<Vec<Memory>> {
+    Ok(cluster.workers().iter().map(Process::memory).collect::<Result<Vec<_>, _>>()?)
+}
