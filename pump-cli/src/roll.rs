@@ -37,9 +37,11 @@ pub(crate) fn follow(context: &Context<'_>, restart: Restart) -> Result<Outcome,
     let socket = context.layout.control_socket();
     let told = |error| service::told(error, context);
     // Only what is shown hangs on this, so a master that cannot say it is asked all the same.
-    let view = View::begin(&context.report, control::status(&socket).ok());
+    let before = control::status(&socket).ok();
+    let left = before.as_ref().map(|status| status.workers_build.build.clone());
+    let view = View::begin(&context.report, before);
     let ask = Ask::Restart(Restart { wait: true, ..restart });
-    let mut follower = Follower { context, view, number: None, candidate: None };
+    let mut follower = Follower { context, view, number: None, left, candidate: None };
     let mut talk = Conversation::open(&socket, ask).map_err(told)?;
     loop {
         // An accepted roll has its own budget, kept by the master.
@@ -65,8 +67,16 @@ struct Follower<'a> {
     view: View,
     /// The number of the accepted roll.
     number: Option<u64>,
-    /// The hash of the build that is rolled onto, once it is known.
-    candidate: Option<String>,
+    /// The hash of the build that is rolled away from.
+    left: Option<String>,
+    /// What is rolled onto, once it is known.
+    candidate: Option<Candidate>,
+}
+
+/// What is rolled onto.
+struct Candidate {
+    build: String,
+    generation: u64,
 }
 
 impl Follower<'_> {
@@ -80,8 +90,9 @@ impl Follower<'_> {
                 report.value(&reply);
             }
             Reply::Step { ref text, ref event, .. } => {
-                if let Event::Inspected { candidate, .. } = event.as_ref() {
-                    self.candidate = Some(candidate.build.clone());
+                if let Event::Inspected { candidate, generation, .. } = event.as_ref() {
+                    let (build, generation) = (candidate.build.clone(), *generation);
+                    self.candidate = Some(Candidate { build, generation });
                 }
                 report.value(&reply);
                 self.view.step(report, text, event);
@@ -109,7 +120,8 @@ impl Follower<'_> {
             match control::status(socket) {
                 Ok(status) => {
                     silent_since = Instant::now();
-                    if let Some(outcome) = became(&status, number, self.candidate.as_deref()) {
+                    let onto = self.candidate.as_ref();
+                    if let Some(outcome) = became(&status, number, onto, self.left.as_deref()) {
                         let ended = Reply::Ended { roll: number, outcome: outcome.clone() };
                         self.context.report.value(&ended);
                         return Ok(outcome);
@@ -138,7 +150,12 @@ impl Follower<'_> {
 
 /// What a status says of a roll that was lost sight of; none while it goes on, or while it cannot be
 /// said yet.
-fn became(status: &Status, number: u64, candidate: Option<&str>) -> Option<Outcome> {
+fn became(
+    status: &Status,
+    number: u64,
+    onto: Option<&Candidate>,
+    left: Option<&str>,
+) -> Option<Outcome> {
     if status.roll.as_ref().is_some_and(|roll| roll.roll == number) {
         return None;
     }
@@ -151,8 +168,13 @@ fn became(status: &Status, number: u64, candidate: Option<&str>) -> Option<Outco
         return None;
     }
     let serving = status.workers_build.short();
-    if candidate == Some(status.workers_build.build.as_str()) {
-        // Workers are started from a build only when its roll was confirmed.
+    // Workers are started from a generation only when its roll was confirmed. A master that does not know
+    // the last one's numbers still knows the builds.
+    let confirmed = onto.is_some_and(|onto| {
+        onto.build == status.workers_build.build
+            && (onto.generation == status.generation || left.is_some_and(|left| left != onto.build))
+    });
+    if confirmed {
         let text = format!("{serving} serves; the master was restarted at the end of the roll");
         return Some(Outcome { exit: ExitStatus::Done, text, hint: None, output: Vec::new() });
     }
@@ -179,9 +201,10 @@ mod tests {
         let build = |build: &str| Build { build: build.to_owned(), ..Build::default() };
         let running =
             Status { phase: Phase::Running, workers_build: build("old"), ..Status::default() };
+        let onto = |build: &str| Candidate { build: build.to_owned(), generation: 4 };
         let check = |status: &Status, want: Option<ExitStatus>| {
-            let got = became(status, 3, Some("new")).map(|outcome| outcome.exit);
-            assert_eq!(got, want, "{status:?}");
+            let got = became(status, 3, Some(&onto("new")), Some("old"));
+            assert_eq!(got.map(|outcome| outcome.exit), want, "{status:?}");
         };
         let roll = Some(Roll { roll: 3, ..Roll::default() });
         check(&Status { phase: Phase::Rolling, roll, ..running.clone() }, None);
@@ -196,7 +219,14 @@ mod tests {
         check(&last(None, ExitStatus::Done), Some(ExitStatus::RollFailed));
         check(&running, Some(ExitStatus::RollFailed));
         check(&Status { phase: Phase::Starting, ..running.clone() }, None);
-        let new = Status { workers_build: build("new"), ..running };
+        let new = Status { workers_build: build("new"), ..running.clone() };
         check(&new, Some(ExitStatus::Done));
+        // The same build with another configuration is told by its generation.
+        let same = |generation| {
+            let status = Status { generation, ..running.clone() };
+            became(&status, 3, Some(&onto("old")), Some("old")).map(|outcome| outcome.exit)
+        };
+        assert_eq!(same(1), Some(ExitStatus::RollFailed));
+        assert_eq!(same(4), Some(ExitStatus::Done));
     }
 }

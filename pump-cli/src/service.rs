@@ -1,6 +1,9 @@
 //! Starting and stopping pumpd: through systemd on a machine, by hand in a private place.
 //!
-//! Started means that the master says over its control socket that it runs, not that a process exists.
+//! Started means that the master says over its control socket that it runs, not that a process exists. In
+//! a private place `pumpd hold` stands behind it and starts it again when it is killed.
+
+mod holder;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -120,7 +123,7 @@ fn journal_hint(layout: &Layout) -> String {
 fn start_detached(context: &Context<'_>) -> Result<Status, Failure> {
     let layout = &context.layout;
     let socket = layout.control_socket();
-    if let Ok(status) = control::status(&socket) {
+    if let Some(status) = serving_or_coming(context)? {
         return Ok(status);
     }
     let program = Layout::pumpd_in(&layout.current());
@@ -214,19 +217,17 @@ fn last_lines(layout: &Layout, begin: u64) -> Vec<String> {
 
 fn stop_detached(context: &Context<'_>) -> Result<Stopped, Failure> {
     let socket = context.layout.control_socket();
-    let status = match control::status(&socket) {
-        Ok(status) => status,
-        Err(ControlError::NotRunning(_)) => return Ok(Stopped::Already),
-        Err(error) => return Err(told(error, context)),
-    };
+    let Some(status) = serving_or_coming(context)? else { return Ok(Stopped::Already) };
     // Before asking: a pid that is gone may be another process's by then.
-    let pidfd = pidfd(status.pid)?;
+    let (pidfd, holder) = (pidfd(status.pid)?, holder::of(&context.layout));
     match control::ask(&socket, Ask::Stop).map_err(|error| told(error, context))? {
         Reply::Stopping => {}
         Reply::Refused(outcome) => return Err(outcome.into()),
         other => return Err(told(control::unexpected(&other), context)),
     }
-    if wait_for_end(&pidfd, STOP_WITHIN)? {
+    let ended = wait_for_end(&pidfd, STOP_WITHIN)?;
+    // The holder ends when a master ends in good order.
+    if ended && holder.map_or(Ok(true), |holder| wait_for_end(&holder, STOP_WITHIN))? {
         return Ok(Stopped::Now);
     }
     Err(Failure::new(
@@ -237,6 +238,27 @@ fn stop_detached(context: &Context<'_>) -> Result<Stopped, Failure> {
         ),
     )
     .hint(format!("run `{} stop` again, or `kill -9 {}`", command(context), status.pid)))
+}
+
+/// The status of the running master. Where it was killed and its holder is about to start the next one, that
+/// one's; none where nothing runs.
+fn serving_or_coming(context: &Context<'_>) -> Result<Option<Status>, Failure> {
+    let socket = context.layout.control_socket();
+    let holder = holder::of(&context.layout);
+    let deadline = Instant::now() + START_WITHIN;
+    loop {
+        match control::status(&socket) {
+            Ok(status) => return Ok(Some(status)),
+            Err(ControlError::NotRunning(_)) => {}
+            // One that is just dying still takes connections.
+            Err(ControlError::Broken(_)) if holder.is_some() => {}
+            Err(error) => return Err(told(error, context)),
+        }
+        let Some(holder) = &holder else { return Ok(None) };
+        if wait_for_end(holder, ASK_EVERY)? || Instant::now() > deadline {
+            return Ok(None);
+        }
+    }
 }
 
 fn pidfd(pid: u32) -> anyhow::Result<OwnedFd> {

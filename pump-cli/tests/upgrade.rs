@@ -10,6 +10,8 @@ mod place;
 mod bundles;
 #[path = "upgrade/cuts.rs"]
 mod cuts;
+#[path = "upgrade/killed.rs"]
+mod killed;
 #[path = "upgrade/real.rs"]
 mod real;
 #[path = "upgrade/sources.rs"]

@@ -38,9 +38,9 @@ pub const MAX_CONFIG: usize = 64 * 1024;
 /// nothing for the longest time; if all wait for an answer, it is told so and closed.
 pub const MAX_CONTROL_CLIENTS: usize = 16;
 
-/// Bytes waiting for a control client that does not read, and so the longest reply. Beyond it the client is
-/// closed.
-pub const MAX_CONTROL_BACKLOG: usize = 256 * 1024;
+/// Bytes waiting for a control client that does not read, and so the longest reply: the status of a roll
+/// with 2 × 256 workers. Beyond it the client is closed.
+pub const MAX_CONTROL_BACKLOG: usize = 512 * 1024;
 
 /// Lines of a child's last output that are kept to explain its death.
 pub const KEPT_OUTPUT_LINES: usize = 20;

@@ -1,6 +1,9 @@
 //! Builds of `pump` and `pumpd` that differ understand each other's steps.
 
-use pump_control::control::{Event, Reply, Status};
+use pump_control::channel::Classes;
+use pump_control::constants::MAX_CONTROL_BACKLOG;
+use pump_control::control::{Build, Event, Reply, Status, Worker, WorkerState};
+use pump_control::encode;
 
 fn step(line: &str) -> (String, Event, u64) {
     match serde_json::from_str(line) {
@@ -43,4 +46,27 @@ fn a_status_of_an_earlier_build_is_understood() {
     assert_eq!(status.workers[0].classes, None);
     let later = earlier.replacen('{', r#"{"later":[1],"#, 1);
     assert!(serde_json::from_str::<Status>(&later).is_ok());
+}
+
+#[test]
+fn the_status_of_the_largest_cluster_is_a_reply() {
+    let build = "a".repeat(64);
+    let path = format!("/opt/pump/releases/{}/bin/pumpd", "a".repeat(40)).into();
+    let worker = Worker {
+        worker: u64::from(u32::MAX),
+        pid: 4_194_304,
+        generation: u64::from(u32::MAX),
+        build: Build { version: "10.10.10-beta.10".to_owned(), build, path },
+        state: WorkerState::Starting,
+        connections: Some(4096),
+        classes: Some(Classes { idle: 4096, in_flight: 4096, upload: 4096, stream: 4096 }),
+        age_seconds: 100_000_000,
+        resident: Some(1 << 34),
+        requests: Some(1 << 40),
+        server_errors: Some(1 << 40),
+    };
+    // The largest number that a configuration may ask for, old and new, and some that are stuck.
+    let status = Status { workers: vec![worker; 2 * 256 + 64], ..Status::default() };
+    let length = encode(&Reply::Status(Box::new(status))).len();
+    assert!(length < MAX_CONTROL_BACKLOG, "{length}");
 }

@@ -17,8 +17,8 @@ use serde_json::Value;
 use crate::place::{Place, version};
 
 /// A private place whose server is stopped when the test ends, however it ends.
-struct Served {
-    place: Place,
+pub(crate) struct Served {
+    pub(crate) place: Place,
     info: ReleaseInfo,
     program: Vec<u8>,
 }
@@ -30,6 +30,11 @@ impl Served {
 
     /// With workers that leave idle connections open for so many seconds when they go.
     fn lingering(seconds: u32) -> Self {
+        Self::with(&format!("linger_seconds = {seconds}"))
+    }
+
+    /// With these keys of `[roll]`.
+    pub(crate) fn with(roll: &str) -> Self {
         let path = pump_test::pumpd().expect("the daemon is built: `cargo build -p pumpd`");
         let program = fs::read(&path).expect("the daemon can be read");
         let told = Command::new(&path).arg("release-info").output().expect("the daemon can be run");
@@ -41,7 +46,7 @@ impl Served {
         }
         let config = format!(
             "domain = \"social.example\"\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n\
-             data_dir = \"{}\"\nruntime_dir = \"{}\"\n[roll]\ncanary_seconds = 0\nlinger_seconds = {seconds}\n\
+             data_dir = \"{}\"\nruntime_dir = \"{}\"\n[roll]\ncanary_seconds = 0\n{roll}\n\
              [test]\ngeneration_header = true\n",
             place.path("var/lib/pump").display(),
             place.path("run/pump").display(),
@@ -80,12 +85,12 @@ impl Served {
         self.api().sign_in(name, password).expect("the account signs in")
     }
 
-    fn master(&self) -> Process {
+    pub(crate) fn master(&self) -> Process {
         let pid = self.status()["pid"].as_u64().expect("a number");
         Process::of(pid as u32).expect("the master is there")
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.place.pump(&["status", "--json"]).ended(0, "").json()
     }
 }
@@ -139,7 +144,7 @@ fn p3_a_release_whose_workers_die_ends_where_it_began() {
     let real = real.display();
     let program = format!(
         "#!/bin/sh\ncase $1 in\nrelease-info) build=$(/usr/bin/sha256sum <\"$0\")\n\
-         echo '{said}' | /bin/sed \"s/@BUILD@/${{build%% *}}/\" ;;\ncheck | migrate) exec {real} \"$@\" ;;\n\
+         echo '{said}' | /bin/sed \"s/@BUILD@/${{build%% *}}/\" ;;\ncheck | migrate | master) exec {real} \"$@\" ;;\n\
          *) echo 'no good' >&2; exit 9 ;;\nesac\n"
     )
     .into_bytes();

@@ -13,9 +13,6 @@ const TOLD_EVERY: Moment = Moment::from_secs(5);
 impl Master {
     /// What the policy says has happened.
     pub(super) fn policy_step(&mut self, step: &Step) {
-        if matches!(step, Step::MasterReplaced) {
-            self.metrics.master_replaced();
-        }
         let event = self.event(step);
         self.step(&step.to_string(), event);
     }
