@@ -15,13 +15,6 @@ impl Master {
         let not_allowed = |exit, text: String, hint: &str| {
             Err(NotAllowed { exit, text, hint: Some(hint.to_owned()) })
         };
-        if wanted.data_dir != self.config.data_dir {
-            let (old, new) = (self.config.data_dir.display(), wanted.data_dir.display());
-            let text = format!(
-                "`data_dir` was `{old}` and is `{new}`: old and new workers would serve two databases"
-            );
-            return not_allowed(ExitStatus::Preflight, text, "`pump stop`, then `pump start`");
-        }
         let mut addresses = Vec::new();
         for address in &wanted.listen {
             let Ok(address) = address.parse() else {

@@ -221,6 +221,8 @@ fn try_adopt(
     let mut master =
         Master::from_parts(setting, config, signals, control, listeners, lock, carried)?;
     master.begun = Instant::now();
+    // systemd has started this one and waits for it.
+    master.announced_ready = false;
     master.kept = kept;
     master.take_generations(carried, &mut take)?;
     master.take_workers(carried, &mut take);
