@@ -158,6 +158,7 @@ fn pairs(a: &Figures, b: &Figures, both: impl Fn(u64, u64) -> u64) -> Figures {
         connections: both(a.connections, b.connections),
         handed_over: both(a.handed_over, b.handed_over),
         streams_handed_over: both(a.streams_handed_over, b.streams_handed_over),
+        streams_sent_back: both(a.streams_sent_back, b.streams_sent_back),
         ..Figures::default()
     }
 }

@@ -87,6 +87,8 @@ impl Body for Nothing {
 enum Event {
     /// The client took something.
     Took,
+    /// The client said something. How much room is left for more has to be measured anew.
+    Said,
     /// The client will say nothing more.
     Left,
     /// The client takes nothing.
@@ -135,7 +137,7 @@ pub(super) async fn write(serving: &Serving, mut connection: Connection) -> Left
                 events.unsent =
                     chunk.map_or(Bytes::from_static(LAST_CHUNK), |chunk| framed(&chunk));
             }
-            Ok(Event::Stage) => {}
+            Ok(Event::Stage | Event::Said) => {}
             Ok(Event::Left) => {
                 connection.stream.close().await;
                 return Left::Ended;
@@ -168,11 +170,9 @@ fn exchange(
     room: bool,
 ) -> Poll<io::Result<Event>> {
     if room {
-        // Once is enough: what is there afterwards wakes us again, or finds no room.
         match stream.poll_more(cx) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Event::Left)),
-            // The room is measured anew.
-            Poll::Ready(Ok(_)) => cx.waker().wake_by_ref(),
+            Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Event::Said)),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }

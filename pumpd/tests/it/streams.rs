@@ -208,6 +208,23 @@ fn a_stream_whose_client_reads_slowly_moves_in_the_middle_of_an_event() {
     }
 }
 
+/// What a client says during a stream is kept for later, and not without an end.
+#[test]
+fn a_client_that_talks_into_its_stream_waits_in_the_end() {
+    let listen = vec!["127.0.0.1:0".to_owned(), "unix:run/http.sock".to_owned()];
+    let (pumpd, more) = (Some(pumpd().to_owned()), PATIENT.to_owned());
+    let cluster = TestCluster::start(Setup { pumpd, listen, more, ..Setup::default() });
+    let evan = cluster.account("evan");
+    let socket = UnixStream::connect(cluster.place().join("run/http.sock")).expect("it listens");
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
+    socket.set_write_timeout(Some(Duration::from_millis(500))).expect("a socket option");
+    let mut reader = Reader::open(socket, &evan, "");
+    let said = reader.socket.write_all(&vec![b'x'; 4 << 20]);
+    assert_eq!(said.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+    post(&cluster, &evan, "hello");
+    assert_eq!(reader.note(), "hello");
+}
+
 #[test]
 fn a_server_that_stops_tells_its_streams_to_come_back() {
     let cluster = cluster(2, "[roll]\nlinger_seconds = 60\ndrain_seconds = 120\n");

@@ -104,6 +104,8 @@ fn connections(page: &mut Page, status: &Status, metrics: &Metrics) {
     page.counter("pump_connections_handed_over", text, sums.handed_over);
     let text = "Event streams that a leaving worker gave to another.";
     page.counter("pump_streams_handed_over", text, sums.streams_handed_over);
+    let text = "Event streams that a leaving worker ended, telling their clients to come back.";
+    page.counter("pump_streams_sent_back", text, sums.streams_sent_back);
 }
 
 fn workers(page: &mut Page, status: &Status, metrics: &Metrics) {
