@@ -101,7 +101,7 @@ impl Stream {
     pub(super) fn again(self, read: Bytes) -> Self {
         // What hyper has read came before what it has not.
         let carried = [&read[..], &self.carried[..]].concat().into();
-        Self { carried, ..Self::new(self.socket) }
+        Self { carried, closing: None, ..self }
     }
 
     pub(super) fn carried(&self) -> &Bytes {
