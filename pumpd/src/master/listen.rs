@@ -203,6 +203,8 @@ impl Listeners {
                     listeners.spare.swap_remove(place.ok_or_else(missing)?).1
                 }
             };
+            // A keeper may have changed what workers count on.
+            prepare(&socket)?;
             // Another master's, until `own`.
             let (number, passed, file) = (one.number, one.passed, None);
             listeners.next = listeners.next.max(number + 1);
