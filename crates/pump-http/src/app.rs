@@ -241,14 +241,14 @@ pub(crate) fn now() -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::mpsc;
 
     use super::*;
 
     type Done<T> = Result<T, Problem>;
 
-    fn app(folder: &std::path::Path) -> App {
+    pub(crate) fn app(folder: &std::path::Path) -> App {
         pump_store::migrate(folder).unwrap();
         let site = Site {
             public_url: "https://social.example".to_owned(),

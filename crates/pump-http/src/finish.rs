@@ -120,7 +120,10 @@ pub(crate) fn vary(headers: &mut HeaderMap, on: &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
+    use axum::Router;
+    use axum::middleware::from_fn_with_state;
+    use axum::routing::get;
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -130,5 +133,35 @@ mod tests {
         assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let problem = answer.extensions().get::<Arc<Problem>>().unwrap();
         assert_eq!(problem.cause.as_ref().unwrap().1.to_string(), "half way");
+    }
+
+    async fn breaks_in_the_handler() -> Response {
+        panic!("here")
+    }
+
+    async fn breaks_in_the_store(State(app): State<App>) -> Result<(), Problem> {
+        app.store(|_| -> Result<(), Problem> { panic!("there") }).await
+    }
+
+    async fn fails() -> Problem {
+        Problem::internal()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_made_of_a_panic_says_so_to_who_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = crate::app::tests::app(folder.path());
+        let router = Router::new()
+            .route("/handler", get(breaks_in_the_handler))
+            .route("/store", get(breaks_in_the_store))
+            .route("/fails", get(fails))
+            .layer(from_fn_with_state(app.clone(), finish))
+            .with_state(app);
+        for (path, panicked) in [("/handler", true), ("/store", true), ("/fails", false)] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+            assert_eq!(answer.extensions().get::<Panicked>().is_some(), panicked, "{path}");
+        }
     }
 }

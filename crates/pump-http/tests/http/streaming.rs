@@ -58,12 +58,14 @@ impl Stream {
 
     /// The next event, whatever it is; none when the stream has ended.
     pub(crate) async fn any(&mut self) -> Option<Event> {
-        while self.events.is_empty() {
-            let next = tokio::time::timeout(PATIENCE, self.source.next()).await;
-            let text = next.expect("nothing happens")?;
-            self.events = parse(std::str::from_utf8(&text).unwrap());
-        }
-        Some(self.events.remove(0))
+        let read = async {
+            while self.events.is_empty() {
+                let text = self.source.next().await?;
+                self.events = parse(std::str::from_utf8(&text).unwrap());
+            }
+            Some(self.events.remove(0))
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect("nothing happens")
     }
 
     /// The next event but where the stream begins.
@@ -280,6 +282,18 @@ async fn a_client_that_comes_back_misses_nothing_and_sees_nothing_twice() {
         let event = again.event().await;
         assert_eq!(event.name, "delete", "what is gone is not shown, and that it is gone is told");
     }
+    // More than is written at a time.
+    let long = "x".repeat(4_000);
+    let mut again = Stream::open(&server.service, &alice.token, None).await;
+    let begin = again.any().await.unwrap();
+    for _ in 0..39 {
+        post_in(&server.service, &alice, &long).await;
+    }
+    let mut again = Stream::open(&server.worker(), &alice.token, Some(&begin.id)).await;
+    for number in 0..39 {
+        assert_eq!(again.note().await.len(), long.len(), "{number}");
+    }
+
     let mut again = Stream::open(&server.service, &alice.token, Some(&first.id)).await;
     alice.posts("live").await;
     let mut all = vec![];
@@ -289,7 +303,34 @@ async fn a_client_that_comes_back_misses_nothing_and_sees_nothing_twice() {
             all.push(words(&event));
         }
     }
-    assert_eq!(all.len(), 100, "{all:?}");
+    assert_eq!(all.len(), 139, "{all:?}");
+}
+
+/// The worker has looked for others meanwhile, and kept nothing for who was not there.
+#[tokio::test]
+async fn who_was_away_while_others_listened_misses_nothing() {
+    let server = Server::new();
+    let (alice, bob, carol) =
+        (server.app("alice").await, server.app("bob").await, server.app("carol").await);
+    follow(&bob, &carol).await;
+    let mut beside = Stream::open(&server.service, &alice.token, None).await;
+    let mut stream = Stream::open(&server.service, &bob.token, None).await;
+    let begin = stream.any().await.unwrap();
+    drop(stream);
+    // Few are looked up again for all who listen, many for the one who was away.
+    let mut seen = 0;
+    for many in [10, 150] {
+        for number in seen..many {
+            post_in(&server.service, &carol, &number.to_string()).await;
+        }
+        seen = many;
+        alice.posts("beside").await;
+        assert_eq!(beside.note().await, "beside");
+        let mut again = Stream::open(&server.service, &bob.token, Some(&begin.id)).await;
+        for number in 0..many {
+            assert_eq!(again.note().await, number.to_string());
+        }
+    }
 }
 
 #[tokio::test]
@@ -367,18 +408,42 @@ async fn what_one_worker_publishes_the_others_show_once_they_are_nudged() {
     for text in ["1", "2", "3"] {
         assert_eq!(stream.note().await, text);
     }
-    // Three were told at once, and nothing since: reading and following publish nothing.
-    let bob = server.app("bob").await;
-    follow(&bob, &alice).await;
-    let nudges = one.nudges();
-    let mut quiet = std::pin::pin!(nudges.published());
-    assert!(futures_poll(&mut quiet).is_pending());
-    post_in(&one, &alice, "4").await;
-    quiet.await;
+    assert!(!has_published(&one), "three were told at once");
 }
 
-fn futures_poll<F: Future>(future: &mut std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
-    future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+/// Whether the worker would tell the others now.
+fn has_published(worker: &Service) -> bool {
+    let nudges = worker.nudges();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::pin!(nudges.published()).poll(&mut context).is_ready()
+}
+
+#[tokio::test]
+async fn what_shows_in_streams_is_told_when_it_is_answered_and_nothing_else_is() {
+    let server = Server::new();
+    let (alice, bob) = (server.app("alice").await, server.app("bob").await);
+    let mut carol = server.browser("carol").await;
+    let published = || has_published(&server.service);
+    assert!(!published());
+    let note = alice.posts("hello").await;
+    assert!(published());
+    follow(&bob, &alice).await;
+    bob.sends(json!({"type": "Like", "object": note["id"]})).await;
+    bob.try_send(&json!({"type": "Delete", "object": note["id"]})).await.problem(403);
+    assert!(!published());
+    alice.sends(json!({"type": "Delete", "object": note["id"]})).await;
+    assert!(published());
+    carol.submits("/", "/post", &[("text", "by hand")]).await;
+    assert!(published());
+    let outbox = server.get("/users/carol/outbox?page=true", crate::server::AS2).await.json();
+    let page = outbox["orderedItems"][0]["object"]["url"].as_str().unwrap();
+    let page = page.trim_start_matches(URL);
+    carol.submits(page, &format!("{page}/like"), &[]).await;
+    assert!(!published());
+    carol.submits(page, &format!("{page}/delete"), &[]).await;
+    assert!(published());
+    server.form("/oauth/revoke", &format!("token={}", bob.token)).await;
+    assert!(published(), "streams have to end");
 }
 
 #[tokio::test]
