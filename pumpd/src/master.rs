@@ -7,6 +7,7 @@
 
 mod asked;
 mod canary;
+mod candidate;
 mod carried;
 mod child;
 mod cluster;
@@ -22,6 +23,7 @@ mod notify;
 mod nudges;
 mod outcome;
 mod place;
+mod reload;
 mod replace;
 mod resume;
 mod rolls;

@@ -72,13 +72,17 @@ fn compared(canary: &Canary) -> Vec<String> {
     let row = |name: &str, one: &Compared| {
         let share = one.server_errors as f64 * 100.0 / one.requests.max(1) as f64;
         format!(
-            "  {name}  {} requests, {share:.1} % errors, p50 {}, p99 {}, lag {}, {} panics, grown by {}",
+            "  {name}  {} requests, {share:.1} % errors, p50 {}, p99 {}, lag {}, {} panics, grown by {}{}",
             one.requests,
             milliseconds(one.p50_micros),
             milliseconds(one.p99_micros),
             milliseconds(one.lag_micros),
             one.panics,
             table::bytes(one.grown_bytes),
+            match one.probes {
+                (0, 0) => String::new(),
+                (well, failed) => format!(", {well} of {} probes went well", well + failed),
+            }
         )
     };
     let time = format!(

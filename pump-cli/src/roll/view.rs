@@ -94,8 +94,12 @@ impl Seen {
                 self.onto = candidate.short();
                 self.doing = "the candidate prepares the database".to_owned();
             }
-            Event::Prepared | Event::Rehearsed => self.doing = "new workers come up".to_owned(),
-            Event::WorkerStarted(who) => self.is(who, WorkerState::Starting),
+            Event::Prepared => self.doing = "its master is rehearsed".to_owned(),
+            Event::Rehearsed => self.doing = "its master would take over".to_owned(),
+            Event::WorkerStarted(who) => {
+                self.is(who, WorkerState::Starting);
+                self.doing = "new workers come up".to_owned();
+            }
             Event::WorkerReady(who) => self.is(who, WorkerState::Ready),
             Event::WorkerDraining { who, .. } => self.is(who, WorkerState::Draining),
             Event::WorkerKilled(who) => self.is(who, WorkerState::Killed),
@@ -185,7 +189,7 @@ mod tests {
         let inspected = Event::Inspected { candidate, generation: 2, workers: 2, parallel: 1 };
         check(inspected, "2 old, 0 new → 2.0.0+1a2b3c4d: the candidate prepares the database");
         let up = "→ 2.0.0+1a2b3c4d: new workers come up";
-        check(Event::Prepared, &format!("2 old, 0 new {up}"));
+        check(Event::Prepared, "2 old, 0 new → 2.0.0+1a2b3c4d: its master is rehearsed");
         check(Event::WorkerStarted(who(3, 2)), &format!("2 old, 0 new, 1 starting {up}"));
         check(Event::WorkerReady(who(3, 2)), &format!("2 old, 1 new {up}"));
         let draining = Event::WorkerDraining {

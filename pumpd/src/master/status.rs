@@ -42,7 +42,7 @@ impl Master {
             up_seconds: self.now().as_secs(),
             roll: cluster.and_then(|cluster| cluster.roll()).map(|roll| Roll {
                 roll: roll.id.0,
-                sentence: stage(&roll.stage).to_owned(),
+                sentence: stage(roll).to_owned(),
                 candidate: build(roll.generation),
                 generation: roll.generation.0,
                 stage: roll_stage(roll),
@@ -99,7 +99,7 @@ impl Master {
             let candidate = self.generations.get(&roll.generation).map(|one| one.build());
             let to = candidate.map(|build| build.version).unwrap_or_default();
             let to = if to.is_empty() { "a candidate".to_owned() } else { to };
-            return format!("{} ready, rolling onto {to}: {}", workers(ready), stage(&roll.stage));
+            return format!("{} ready, rolling onto {to}: {}", workers(ready), stage(roll));
         }
         let latched = match cluster.latch() {
             Some(_) => "; the last roll failed, see `pump status`",
@@ -183,8 +183,11 @@ fn roll_stage(roll: &cluster::Roll) -> RollStage {
     }
 }
 
-fn stage(stage: &Stage) -> &'static str {
-    match stage {
+fn stage(roll: &cluster::Roll) -> &'static str {
+    match roll.stage {
+        Stage::Surging if matches!(roll.canary, cluster::Canary::Under { .. }) => {
+            "the first new worker is compared with the old ones"
+        }
         Stage::Inspecting => "the candidate is asked what it is",
         Stage::Preparing => "the candidate prepares the database",
         Stage::Rehearsing => "the candidate's master is tried on a copy of the state",
