@@ -21,6 +21,7 @@ use super::carried::{Carried, CarriedExec};
 use super::child::{Birth, Child, Death, number};
 use super::cluster::{Event, Failure, RollId};
 use super::generation::Generation;
+use super::turn::pass_on;
 
 /// What a rehearsal prints when it has gone well.
 pub(crate) const REHEARSED: &str = "rehearsed";
@@ -115,7 +116,7 @@ impl Master {
             Some((death, said)) => (Some(death), said),
             None => (None, child.read()),
         };
-        super::pass_on(&said);
+        pass_on(&said);
         let Some(death) = death else { return };
         self.replacing.rehearsal = None;
         match (judge(death), purpose) {
