@@ -69,6 +69,7 @@ fn rolls_are_counted_by_how_they_ended() {
     assert_eq!((rolls("done"), rolls("failed")), (Some(1.0), Some(1.0)));
     let after = metrics(&cluster);
     assert_eq!(after.get("pump_latched"), Some(1.0));
+    assert_eq!(after.get("pump_master_replaced_total"), Some(1.0));
     assert!(after.get("pump_roll_seconds").is_some_and(|seconds| seconds > 0.0));
 }
 

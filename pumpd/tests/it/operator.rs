@@ -49,6 +49,12 @@ fn a_roll_is_told_in_events_with_the_numbers_a_program_wants() {
     };
     assert_eq!(told, [named(&after), named(&after), named(&before), named(&before)], "{rolled:?}");
     assert!(rolled.events.iter().any(|(_, event)| *event == Event::Prepared), "{rolled:?}");
+    // The same client hears it before and after the master has become the other build.
+    let (from, to) = (before.master, after.workers_build);
+    let becomes =
+        [Event::ReplacingMaster { from, to }, Event::MasterReplaced { build: after.master }];
+    let told: Vec<&Event> = rolled.events.iter().map(|(_, event)| event).collect();
+    assert!(told.ends_with(&becomes.iter().collect::<Vec<_>>()), "{rolled:?}");
 }
 
 #[test]

@@ -306,5 +306,37 @@ mod tests {
                 }
             }
         }
+
+        /// Nor does a connection, whatever comes over it in whatever pieces: JSON, HTTP, or neither. It
+        /// asks for nothing that changes anything, and what it is answered has a bound.
+        #[test]
+        fn no_client_harms(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..300),
+                    "(GET|POST|PRI) /?[a-z*]{0,8} HTTP/[12].[01]\r?\n(a: b\r\n){0,3}(\r\n)?"
+                        .prop_map(String::into_bytes),
+                    Just(b"{\"v\":1,\"ask\":\"stop\"}\n".to_vec()),
+                    Just(b"{\"v\":1,\"ask\":\"metrics\"}\n".to_vec()),
+                ],
+                0..8,
+            ),
+        ) {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            ours.set_nonblocking(true).expect("a socket option");
+            let mut client = Client { may_change: false, ..Client::new(ours) };
+            for piece in pieces {
+                // It may have been answered and be done.
+                if (&theirs).write_all(&piece).is_err() || client.is_ending() {
+                    break;
+                }
+                for ask in client.read() {
+                    prop_assert!(!ask.changes(), "{:?}", ask);
+                    client.has_heard();
+                    client.say(&Reply::Metrics { text: "# EOF\n".to_owned() });
+                }
+                prop_assert!(client.out.len() <= MAX_CONTROL_BACKLOG);
+            }
+        }
     }
 }
