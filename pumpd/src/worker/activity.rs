@@ -72,7 +72,10 @@ impl Activity {
     }
 
     fn opens(self: &Arc<Self>, of: fn(&mut State) -> &mut usize) -> Open {
-        self.change(|state| *of(state) += 1);
+        self.change(|state| {
+            *of(state) += 1;
+            state.touched = Instant::now();
+        });
         Open { activity: Arc::clone(self), of }
     }
 
@@ -89,7 +92,7 @@ impl Activity {
 
     /// Something went on with a request or its answer.
     pub(super) fn touch(&self) {
-        self.change(|_| ());
+        self.change(|state| state.touched = Instant::now());
     }
 
     /// When something last went on with a request or its answer.
@@ -111,7 +114,6 @@ impl Activity {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut state);
-        state.touched = Instant::now();
         let class = if state.uploads > 0 {
             Class::Upload
         } else if state.busy || state.requests > state.streams {
@@ -128,7 +130,10 @@ impl Activity {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.activity.change(|state| *(self.of)(state) -= 1);
+        self.activity.change(|state| {
+            *(self.of)(state) -= 1;
+            state.touched = Instant::now();
+        });
     }
 }
 

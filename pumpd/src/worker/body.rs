@@ -60,19 +60,14 @@ impl Body for Upload {
 /// HTTP/2, and event streams that are not ours to write.
 pub(super) struct Kept {
     pub(super) body: pump_http::Body,
-    /// In HTTP/2.
+    /// The request, in HTTP/2.
+    #[expect(dead_code, reason = "it counts until it is dropped")]
     pub(super) open: Option<Open>,
     /// Of an event stream.
     pub(super) streaming: Option<Open>,
     pub(super) activity: Arc<Activity>,
     pub(super) counters: Arc<Counters>,
     pub(super) draining: Draining,
-}
-
-impl Kept {
-    pub(super) fn is_needed(&self) -> bool {
-        self.open.is_some() || self.streaming.is_some()
-    }
 }
 
 impl Body for Kept {

@@ -17,22 +17,46 @@ use tower::Service as _;
 
 use super::activity::Activity;
 use super::body::{Kept, Upload};
+use super::connection::Serving;
 use super::drain::Draining;
 use super::event_stream::Opening;
 use super::figures::Counters;
 use crate::faults;
 
 /// Answers the requests of one connection.
-pub(super) struct Handler {
-    pub(super) service: pump_http::Service,
-    pub(super) counters: Arc<Counters>,
-    pub(super) activity: Arc<Activity>,
-    pub(super) draining: Draining,
+pub(super) struct Handler(Arc<Desk>);
+
+/// What all requests of a connection share.
+struct Desk {
+    service: pump_http::Service,
+    counters: Arc<Counters>,
+    activity: Arc<Activity>,
+    draining: Draining,
     /// Where event streams go. In HTTP/2 they stay where they are.
-    pub(super) opening: Option<Opening>,
+    opening: Option<Opening>,
     /// No other worker takes the connection.
-    pub(super) stays: bool,
-    pub(super) peer: Peer,
+    stays: bool,
+    peer: Peer,
+}
+
+impl Handler {
+    pub(super) fn new(
+        serving: &Serving,
+        activity: &Arc<Activity>,
+        opening: Option<Opening>,
+        stays: bool,
+        peer: Peer,
+    ) -> Self {
+        Self(Arc::new(Desk {
+            service: serving.service.clone(),
+            counters: Arc::clone(&serving.counters),
+            activity: Arc::clone(activity),
+            draining: serving.draining.clone(),
+            opening,
+            stays,
+            peer,
+        }))
+    }
 }
 
 type Answer = Response<pump_http::Body>;
@@ -42,7 +66,13 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(Arc::clone(&self.0).answer(request))
+    }
+}
+
+impl Desk {
+    async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Answer, Infallible> {
         let begun = Instant::now();
         request.extensions_mut().insert(self.peer);
         let two = request.version() == Version::HTTP_2;
@@ -56,32 +86,29 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         let may_open = request.version() == Version::HTTP_11
             && request.method() == Method::GET
             && request.body().is_end_stream();
-        let opening = self.opening.clone().filter(|_| may_open);
         let request = request.map(|body| Upload::new(body, &self.activity));
-        let answer = caught(faults::answering(self.service.clone().call(request)));
-        let (draining, stays) = (self.draining.clone(), self.stays);
-        let (counters, activity) = (Arc::clone(&self.counters), Arc::clone(&self.activity));
-        Box::pin(async move {
-            let mut answer = answer.await;
-            counters.answered(answer.status(), begun.elapsed());
-            let stream = answer.extensions_mut().remove::<EventStream>();
-            // Asked now and not when the request came: the drain may have begun in between.
-            let lame = stays || draining.is_lame();
-            if lame && !two {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok(match (stream, opening) {
-                (Some(stream), Some(opening)) => match stream.take() {
-                    Some(source) => answer.map(|_| opening.open(source, closes || lame)),
-                    None => answer,
-                },
-                (stream, _) => answer.map(|body| {
-                    let streaming = stream.map(|_| activity.streams());
-                    let kept = Kept { body, streaming, open, activity, counters, draining };
-                    if kept.is_needed() { pump_http::Body::new(kept) } else { kept.body }
-                }),
-            })
-        })
+        let mut answer = caught(faults::answering(self.service.clone().call(request))).await;
+        self.counters.answered(answer.status(), begun.elapsed());
+        let stream = answer.extensions_mut().remove::<EventStream>();
+        // Asked now and not when the request came: the drain may have begun in between.
+        let lame = self.stays || self.draining.is_lame();
+        if lame && !two {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let (Some(stream), Some(opening), true) = (&stream, &self.opening, may_open)
+            && let Some(source) = stream.take()
+        {
+            return Ok(answer.map(|_| opening.open(source, closes || lame)));
+        }
+        let streaming = stream.map(|_| self.activity.streams());
+        if open.is_none() && streaming.is_none() {
+            return Ok(answer);
+        }
+        let (activity, counters) = (Arc::clone(&self.activity), Arc::clone(&self.counters));
+        let draining = self.draining.clone();
+        Ok(answer.map(|body| {
+            pump_http::Body::new(Kept { body, open, streaming, activity, counters, draining })
+        }))
     }
 }
 

@@ -61,15 +61,7 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
     let traffic = stream.traffic();
     let head = Head::new(stream.traffic());
     let opening = Opening::default();
-    let handler = Handler {
-        service: serving.service.clone(),
-        counters: Arc::clone(&serving.counters),
-        activity: Arc::clone(&activity),
-        draining: serving.draining.clone(),
-        opening: Some(opening.clone()),
-        stays,
-        peer,
-    };
+    let handler = Handler::new(serving, &activity, Some(opening.clone()), stays, peer);
     let mut hyper = http1::Builder::new()
         .timer(head.clone())
         .header_read_timeout(NEVER)
@@ -140,7 +132,9 @@ impl Watched<'_> {
         mut timer: Pin<&mut Sleep>,
     ) -> Result<Released, hyper::Error> {
         let lame = self.stays || matches!(stage, Stage::LameDuck);
-        let (mut was, mut moved, mut since) = (None, 0, Instant::now());
+        let (mut was, mut moved, mut counted) = (None, 0, None);
+        // The timer may fire earlier than that, never later: to reset it with each request costs more.
+        let (mut since, mut due) = (Instant::now(), timer.deadline());
         poll_fn(|cx| {
             loop {
                 // Always first: what was read belongs to a request only once hyper has seen it.
@@ -153,7 +147,10 @@ impl Watched<'_> {
                     return Poll::Ready(Ok(Released::Opens(events)));
                 }
                 let doing = self.doing();
-                self.activity.busy(doing != Doing::Idle);
+                if counted != Some(doing != Doing::Idle) {
+                    counted = Some(doing != Doing::Idle);
+                    self.activity.busy(doing != Doing::Idle);
+                }
                 match stage {
                     Stage::HandingOver(to) if !self.stays && doing != Doing::Busy => {
                         return Poll::Ready(Ok(Released::Moves(to.clone())));
@@ -168,15 +165,20 @@ impl Watched<'_> {
                 if was != now {
                     was = now;
                     since = Instant::now();
-                    self.arm(timer.as_mut(), doing);
+                    due = since + self.patience(doing);
+                    if due < timer.deadline() {
+                        timer.as_mut().reset(due);
+                    }
                 }
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 match doing {
+                    _ if Instant::now() < due => timer.as_mut().reset(due),
                     Doing::Busy if self.traffic.moved() != moved => {
                         moved = self.traffic.moved();
-                        self.arm(timer.as_mut(), doing);
+                        due = Instant::now() + self.patience(doing);
+                        timer.as_mut().reset(due);
                     }
                     Doing::Idle => return Poll::Ready(Ok(Released::Rests { since })),
                     // A head that does not come to its end, a body that stands still, an answer that
@@ -198,13 +200,12 @@ impl Watched<'_> {
         }
     }
 
-    fn arm(&self, timer: Pin<&mut Sleep>, doing: Doing) {
-        let within = match doing {
+    fn patience(&self, doing: Doing) -> Duration {
+        match doing {
             Doing::Idle => RESTS_AFTER,
             Doing::ReadingHead => self.serving.header,
             // Looked at that often, and given up on when nothing has moved in between.
             Doing::Busy => self.serving.idle,
-        };
-        timer.reset(Instant::now() + within);
+        }
     }
 }

@@ -6,7 +6,6 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};
 
@@ -37,15 +36,7 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
     // The permit and what is counted of the connection are held to the end.
     let Connection { stream, peer, permit: _permit, activity, stays, .. } = connection;
     activity.busy(false);
-    let handler = Handler {
-        service: serving.service.clone(),
-        counters: Arc::clone(&serving.counters),
-        activity: Arc::clone(&activity),
-        draining: serving.draining.clone(),
-        opening: None,
-        stays,
-        peer,
-    };
+    let handler = Handler::new(serving, &activity, None, stays, peer);
     let header_bytes = u32::try_from(serving.head_bytes).unwrap_or(u32::MAX);
     // Against floods of resets hyper has limits of its own, and they stay on.
     let hyper = http2::Builder::new(Spawner)
