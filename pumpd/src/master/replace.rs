@@ -1,7 +1,7 @@
 //! The master becomes another build: same process, same sockets, same workers.
 //!
 //! First the new build is rehearsed: a child of it is given a copy of the real state and the very
-//! descriptors, and has to take them over and reach its loop, touching nothing ([`super::resume`]). Then
+//! descriptors, and has to take them over and reach its loop, touching nothing (`resume`). Then
 //! this process writes its state into a sealed memfd and execs over itself. `guard` holds until the new
 //! master has confirmed; if it never does, this build begins again where it left off and tells the policy
 //! that the new master has failed.
