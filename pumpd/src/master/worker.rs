@@ -175,23 +175,30 @@ impl WorkerProcess {
     pub(crate) fn read(&mut self) -> Vec<Result<FromWorker, Gossip>> {
         let Some(channel) = &self.channel else { return Vec::new() };
         let mut buffer = [0; 4096];
-        // Without room for descriptors the kernel closes those that come, and says so.
-        let mut no_room = RecvAncillaryBuffer::default();
-        let mut into = [IoSliceMut::new(&mut buffer)];
-        let received = match recvmsg(channel, &mut into, &mut no_room, RecvFlags::DONTWAIT) {
-            Ok(received) if received.bytes == 0 => {
+        let length = match receive(channel, &mut buffer) {
+            Ok(Ok(0)) => {
                 self.channel = None;
                 return Vec::new();
             }
-            Ok(received) => received,
+            Ok(Ok(length)) => length,
+            Ok(Err(lie)) => return vec![Err(lie)],
             Err(_) => return Vec::new(),
         };
-        if received.flags.contains(ReturnFlags::CTRUNC) {
-            return vec![Err(Gossip::Lie("it sent a descriptor".to_owned()))];
-        }
-        let lines = self.lines.push(&buffer[..received.bytes]);
+        let lines = self.lines.push(&buffer[..length]);
         lines.into_iter().map(|line| understand(line, self.generation)).collect()
     }
+}
+
+/// Takes in bytes. A descriptor is never taken in: without room for it the kernel closes it, and says so
+/// (`MSG_CTRUNC`, recvmsg(2)).
+fn receive(channel: &UnixStream, buffer: &mut [u8]) -> io::Result<Result<usize, Gossip>> {
+    let mut no_room = RecvAncillaryBuffer::default();
+    let mut into = [IoSliceMut::new(buffer)];
+    let received = recvmsg(channel, &mut into, &mut no_room, RecvFlags::DONTWAIT)?;
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Ok(Err(Gossip::Lie("it sent a descriptor".to_owned())));
+    }
+    Ok(Ok(received.bytes))
 }
 
 /// Something that a worker said and that is not done.
@@ -256,6 +263,33 @@ mod tests {
         check(r#"{"cmd":"update"}"#, false);
         check("\u{0}\u{1}", false);
         check("", false);
+    }
+
+    #[test]
+    fn a_descriptor_is_a_lie_and_is_not_taken_in() {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let open = || std::fs::read_dir("/proc/self/fd").expect("ours").count();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [theirs.as_fd()];
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let line = [IoSlice::new(b"{}\n")];
+        let mut buffer = [0; 64];
+        // Other tests open descriptors too, so one of many repetitions has to show it.
+        let mut grown = Vec::new();
+        for _ in 0..3 {
+            let before = open();
+            for _ in 0..200 {
+                sendmsg(&theirs, &line, &mut control, SendFlags::NOSIGNAL).expect("it is sent");
+                let got = receive(&ours, &mut buffer).expect("it is there");
+                assert_eq!(got, Err(Gossip::Lie("it sent a descriptor".to_owned())));
+            }
+            grown.push(open().saturating_sub(before));
+        }
+        assert!(grown.iter().any(|grown| *grown < 200), "{grown:?}");
+        sendmsg(&theirs, &line, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+            .expect("it is sent");
+        assert_eq!(receive(&ours, &mut buffer).expect("it is there"), Ok(3));
     }
 
     proptest! {

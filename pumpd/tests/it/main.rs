@@ -9,6 +9,7 @@ mod fake_master;
 mod faults;
 mod hand_over;
 mod http2;
+mod lies;
 mod limits;
 mod listeners;
 mod metrics;
