@@ -110,12 +110,13 @@ impl Cluster {
     /// The caller leaves out workers that it cannot reach, and says of the rest what it hears.
     pub(crate) fn adopt(carried: CarriedCluster, now: Moment, dice: u64) -> Self {
         let mut cluster = Self::resume(carried, now, dice);
-        cluster.roll = None;
+        let (old, roll) = (cluster.settings, cluster.roll.take());
+        let (new, parallel) = roll.map_or((old, 1), |roll| (roll.settings, roll.parallel()));
         cluster.stopping = false;
         cluster.abandoned = false;
         cluster.back_off = BackOff::default();
         // What the other master did last may not have been written down any more.
-        cluster.next_worker += 2 * cluster.settings.workers as u64;
+        cluster.next_worker += 2 * (old.workers.max(new.workers) + parallel) as u64;
         cluster.next_roll += 1;
         cluster.next_generation += 1;
         // Time has passed while there was no master, and nobody knows how much.

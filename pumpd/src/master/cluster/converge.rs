@@ -40,14 +40,18 @@ impl Cluster {
         let pinned = self.workers.values().filter(|worker| worker.generation == self.pinned);
         let starting = pinned.clone().filter(coming).count();
         let ready = pinned.filter(|worker| worker.is_ready()).count();
-        let serving = match self.roll.as_ref().map(|roll| &roll.stage) {
-            // While it surges, new workers stand in for the old ones they replaced.
-            Some(Stage::Surging) => self.count_all_ready(),
-            Some(Stage::Settling | Stage::Replacing) => return 0,
+        let (serving, least) = match &self.roll {
+            // While it surges, new workers stand in for the old ones they replaced; but one is kept for a
+            // canary to be compared with.
+            Some(roll) if roll.stage == Stage::Surging => {
+                (self.count_all_ready(), usize::from(roll.canary != Canary::Over))
+            }
+            Some(roll) if matches!(roll.stage, Stage::Settling | Stage::Replacing) => return 0,
             _ if self.stopping => return 0,
-            _ => ready,
+            _ => (ready, 0),
         };
-        self.settings.workers.saturating_sub(serving + starting)
+        let missing = self.settings.workers.saturating_sub(serving + starting);
+        missing.max(least.saturating_sub(ready + starting))
     }
 
     /// One step forward: new workers where some are missing, an old one away where one is too many.

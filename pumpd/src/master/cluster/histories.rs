@@ -160,6 +160,32 @@ fn spoil(text: &mut serde_json::Value, index: prop::sample::Index) {
     }
 }
 
+/// With one worker there is one old one to be compared with, and if it dies in between another comes.
+#[test]
+fn a_canary_always_has_somebody_to_be_compared_with() {
+    let mut cluster = Cluster::new(world::settings(1), None, 1);
+    let now = Duration::from_secs;
+    cluster.start(now(0));
+    cluster.on(Event::Ready { worker: WorkerId(1) }, now(1));
+    let asked = Asked { one_worker: true, ..Asked::default() };
+    let (roll, generation, _) = cluster.ask(asked, now(20)).expect("nothing refuses");
+    let settings = Settings { canary: now(10), ..world::settings(1) };
+    let (key, build) = (world::key(7), Build::default());
+    let found = Ok(Found { key, build, settings, master: false });
+    cluster.on(Event::Inspected { roll, found }, now(21));
+    cluster.on(Event::Prepared { roll, result: Ok(()) }, now(22));
+    let actions = cluster.on(Event::Ready { worker: WorkerId(2) }, now(23));
+    assert!(actions.iter().any(|action| matches!(action, Action::Compare { .. })), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Drain(_))), "{actions:?}");
+    let died = Event::Exited { worker: WorkerId(1), failure: Failure::new("died") };
+    let actions = cluster.on(died, now(25));
+    let again = Action::Spawn { worker: WorkerId(3), generation: GenerationId(1) };
+    assert!(actions.contains(&again), "{actions:?}");
+    cluster.on(Event::Judged { roll, result: Ok(String::new()) }, now(33));
+    cluster.on(Event::Tick, now(36));
+    assert_eq!(cluster.count_ready(generation), 1);
+}
+
 /// The old build may be bad too: then the cluster may never be whole, but it never hangs.
 #[test]
 fn whatever_anybody_does_every_roll_has_one_result() {

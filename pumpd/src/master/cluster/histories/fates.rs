@@ -111,7 +111,7 @@ pub(super) fn candidate(
         bad => Just(Verdict::Never),
     ];
     let canary = prop_oneof![1 => Just(0), 1 => 1u64..20];
-    let shape = (0u8..4, any::<bool>(), 2usize..5, canary, 1usize..4);
+    let shape = (0u8..4, any::<bool>(), 1usize..5, canary, 1usize..4);
     ((answer(), answer(), answer(), answer()), verdict, shape, prop::collection::vec(fate, 1..6))
         .prop_map(|((inspect, prepare, rehearse, replace), verdict, shape, fates)| {
             let (key, master, workers, canary, parallel) = shape;
@@ -145,7 +145,7 @@ pub(super) fn history(
         },
     );
     (
-        2usize..5,
+        1usize..5,
         any::<u64>(),
         prop::collection::vec(first, 1..6),
         prop::collection::vec(ask, 0..6),

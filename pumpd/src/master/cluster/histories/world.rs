@@ -40,6 +40,9 @@ pub(super) struct World {
     pub(super) rolls: BTreeMap<RollId, usize>,
     pub(super) generations: BTreeMap<GenerationId, RollId>,
     pub(super) endings: BTreeMap<RollId, Ending>,
+    /// Rolls whose master was rehearsed, and whose master has taken over.
+    rehearsed: BTreeSet<RollId>,
+    replaced: BTreeSet<RollId>,
     /// What stands on the disk.
     kept: Option<Latch>,
     pub(super) ended: bool,
@@ -86,6 +89,8 @@ impl World {
             rolls: BTreeMap::new(),
             generations: BTreeMap::new(),
             endings: BTreeMap::new(),
+            rehearsed: BTreeSet::new(),
+            replaced: BTreeSet::new(),
             kept: None,
             ended: false,
             abandoned: false,
@@ -209,8 +214,13 @@ impl World {
         match due {
             Due::Ready(worker) => {
                 if self.fates.contains_key(&worker) {
+                    let known = self.cluster.workers().get(&worker);
+                    let lies = known.is_some_and(|known| known.is_ready() && !known.adopted);
                     self.said_ready.insert(worker);
                     self.tell(Event::Ready { worker });
+                    let known = self.cluster.workers().get(&worker);
+                    let serves = known.is_some_and(Worker::is_ready);
+                    assert!(!(lies && serves), "{worker:?} said it twice");
                 }
             }
             Due::Leaving(worker) => {
@@ -243,6 +253,7 @@ impl World {
             }
             Due::Rehearsed(roll) => {
                 let result = result(self.candidate(roll).rehearse);
+                self.rehearsed.insert(roll);
                 self.tell(Event::Rehearsed { roll, result });
             }
             Due::Judged(roll, passes) => {
@@ -251,6 +262,7 @@ impl World {
             }
             Due::Replaced(roll) => {
                 let result = result(self.candidate(roll).replace);
+                self.replaced.insert(roll);
                 self.tell(Event::MasterReplaced { roll, result });
             }
             Due::Ask(number) => self.ask(number),
@@ -265,8 +277,12 @@ impl World {
     fn ask(&mut self, number: usize) {
         let before = self.cluster.clone();
         let ask = &self.asks[number];
-        let asked =
-            Asked { by_signal: ask.by_signal, clear_latch: ask.clear_latch, ..Asked::default() };
+        let asked = Asked {
+            by_signal: ask.by_signal,
+            clear_latch: ask.clear_latch,
+            one_worker: true,
+            ..Asked::default()
+        };
         match self.cluster.ask(asked, self.clock()) {
             Err(_) => assert_eq!(before, self.cluster, "a refusal changes nothing"),
             Ok((roll, generation, actions)) => {
@@ -310,8 +326,6 @@ impl World {
                     self.answer(self.candidate(roll).rehearse, Due::Rehearsed(roll));
                 }
                 Action::ReplaceMaster(roll) => {
-                    let rehearsed = self.candidate(roll).rehearse == Some(true);
-                    assert!(rehearsed, "no master takes over that was not rehearsed");
                     self.answer(self.candidate(roll).replace, Due::Replaced(roll));
                 }
                 Action::Compare { roll, lasts, .. } => {
@@ -328,6 +342,8 @@ impl World {
                 Action::Kill(worker) => self.killed(worker),
                 Action::Ended { roll, ending } => {
                     assert!(self.rolls.contains_key(&roll), "only an accepted roll ends");
+                    let whole = !self.candidate(roll).master || self.replaced.contains(&roll);
+                    assert!(ending != Ending::Done || whole, "the master is of the old build");
                     let before = self.endings.insert(roll, ending);
                     assert_eq!(before, None, "an accepted roll has one result");
                 }
@@ -350,6 +366,8 @@ impl World {
         let fates = match roll {
             Some(roll) => {
                 let candidate = &self.asks[self.rolls[&roll]].candidate;
+                let tried = !candidate.master || self.rehearsed.contains(&roll);
+                assert!(tried, "no worker of a build whose master was not rehearsed");
                 if let Some(latch) =
                     self.cluster.latch().filter(|_| generation != self.cluster.pinned)
                 {
@@ -436,6 +454,15 @@ impl World {
             _ => self.cluster.settings().workers,
         };
         let ready = self.cluster.count_all_ready();
+        if let Some(roll) = self.cluster.roll().filter(|roll| roll.stage == Stage::Surging) {
+            let old = ready - self.cluster.count_ready(roll.generation);
+            let compared = roll.canary != Canary::Over;
+            assert!(
+                old > 0 || !compared,
+                "nobody is left to be compared with: {:#?}",
+                self.cluster
+            );
+        }
         assert!(
             ready >= wanted,
             "{ready} ready of {wanted} after {actions:?}: {:#?}",
