@@ -17,6 +17,7 @@ mod handler;
 mod head;
 mod http1;
 mod http2;
+mod leaving;
 mod life;
 mod master;
 mod stream;

@@ -8,27 +8,22 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pump_control::channel::{Classes, FromWorker};
+use pump_control::channel::FromWorker;
 use pump_control::constants::ORPHAN_LIVES;
 use tokio::signal::unix::Signal;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::channel::{Channel, Heard};
 use super::connection::Serving;
 use super::drain::Drain;
 use super::hand_over;
+use super::leaving::{Leaving, REPORT_EVERY, Report};
 use super::master::{Master, News};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::faults;
-
-/// How often a draining worker says what is still open, at most.
-const REPORT_EVERY: Duration = Duration::from_millis(100);
-
-/// How often it says that uploads make progress.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it says that something was published, at most.
 const PUBLISHED_EVERY: Duration = Duration::from_millis(5);
@@ -47,9 +42,7 @@ pub(super) struct Life {
     drain: Drain,
     connections: Arc<Semaphore>,
     permits: usize,
-    /// How long a leaving worker may make no progress.
-    patience: Duration,
-    hard_stop: Duration,
+    roll: config::Roll,
     nudges: pump_http::Nudges,
     /// Until then nothing is said of what was published.
     quiet_until: Instant,
@@ -69,24 +62,6 @@ enum Event {
     Look,
     /// No connection is left.
     Empty,
-}
-
-/// A worker that leaves.
-pub(super) struct Leaving {
-    since: Instant,
-    look: Interval,
-    /// What had come of requests' bodies before.
-    uploaded_before: u64,
-    /// When something came of one for the last time.
-    progress: (u64, Instant),
-    told: Option<(Report, Instant)>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Report {
-    connections: u64,
-    classes: Classes,
-    uploaded: u64,
 }
 
 impl Life {
@@ -111,8 +86,7 @@ impl Life {
             drain,
             connections,
             permits: config.limits.connections_per_worker,
-            patience: config.roll.drain,
-            hard_stop: config.roll.hard_stop,
+            roll: config.roll,
             probe: None,
             leaving: None,
         }
@@ -153,7 +127,7 @@ impl Life {
         let leaves = self.leaving.is_some();
         let look = async {
             match &mut self.leaving {
-                Some(leaving) => leaving.look.tick().await,
+                Some(leaving) => leaving.look().await,
                 None => std::future::pending().await,
             }
         };
@@ -201,7 +175,7 @@ impl Life {
                 match &mut self.leaving {
                     None => self.channel.say(&FromWorker::Ready { generation: self.generation }),
                     Some(leaving) => {
-                        leaving.told = None;
+                        leaving.tell_anew();
                         self.report();
                     }
                 }
@@ -247,46 +221,26 @@ impl Life {
         // Those that are on their way to another worker have heard that first.
         self.serving.service.end_streams();
         if !again {
-            let (now, uploaded) = (Instant::now(), self.serving.counters.uploaded());
-            self.leaving = Some(Leaving {
-                since: now,
-                look: tokio::time::interval(REPORT_EVERY),
-                uploaded_before: uploaded,
-                progress: (uploaded, now),
-                told: None,
-            });
+            self.leaving = Some(Leaving::new(self.serving.counters.uploaded()));
         }
     }
 
     /// Tells the master what is open, if that is news.
     fn report(&mut self) {
         let Some(leaving) = &mut self.leaving else { return };
+        let open = (self.permits - self.connections.available_permits()) as u64;
         let counters = &self.serving.counters;
-        let now = Report {
-            connections: (self.permits - self.connections.available_permits()) as u64,
-            classes: counters.open(),
-            uploaded: counters.uploaded() - leaving.uploaded_before,
-        };
-        if let Some((told, at)) = leaving.told {
-            let soon = at.elapsed() < PROGRESS_EVERY;
-            if told == now || (soon && told == (Report { uploaded: told.uploaded, ..now })) {
-                return;
-            }
+        if let Some(report) = leaving.report(open, counters.open(), counters.uploaded()) {
+            let Report { connections, classes, uploaded } = report;
+            let generation = self.generation;
+            self.channel.say(&FromWorker::Draining { generation, connections, classes, uploaded });
         }
-        leaving.told = Some((now, Instant::now()));
-        let Report { connections, classes, uploaded } = now;
-        let generation = self.generation;
-        self.channel.say(&FromWorker::Draining { generation, connections, classes, uploaded });
     }
 
-    /// Whether what is left has had its time. Only an upload that goes on may take longer than the rest.
     fn is_out_of_time(&mut self) -> bool {
-        let Some(leaving) = &mut self.leaving else { return false };
         let uploaded = self.serving.counters.uploaded();
-        if uploaded != leaving.progress.0 {
-            leaving.progress = (uploaded, Instant::now());
-        }
-        leaving.progress.1.elapsed() >= self.patience || leaving.since.elapsed() >= self.hard_stop
+        let leaving = self.leaving.as_mut();
+        leaving.is_some_and(|leaving| leaving.is_out_of_time(uploaded, &self.roll))
     }
 }
 

@@ -168,10 +168,13 @@ fn a_connection_that_has_sent_a_part_of_the_preface_moves_like_any_other() {
 /// A proxy in front of us that passes on what it does not understand would open a door otherwise.
 #[test]
 fn a_connection_that_was_used_does_not_become_http_2() {
-    let cluster = cluster(2, "");
+    let cluster = cluster(2, "[roll]\nlinger_seconds = 300\ncanary_seconds = 0\n");
     let mut socket = crate::client::connect(&cluster);
     socket.write_all(REQUEST).expect("open");
     answer(&mut socket);
+    // Whoever has it next knows that, too.
+    let rolled = cluster.roll(None);
+    assert_eq!(rolled.outcome.exit, pump_control::ExitStatus::Done, "{rolled:?}");
     socket.write_all(PREFACE).expect("open");
     let mut rest = Vec::new();
     // What is refused may be closed with something unread.
