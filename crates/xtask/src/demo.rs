@@ -128,6 +128,7 @@ fn upgrade_under_load(
     // Before the clients stop, so that the workers seen are those that serve.
     let after = place.status()?;
     let workers = builds_of_workers(after.pid);
+    let master = Process::of(after.pid).and_then(|master| master.build()).ok();
     let report: Report = load.stop();
     Ok(Evidence {
         report,
@@ -136,6 +137,7 @@ fn upgrade_under_load(
         before: before.clone(),
         after,
         workers,
+        master,
         new_build: releases.second.info.build.to_string(),
     })
 }

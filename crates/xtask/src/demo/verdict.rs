@@ -23,6 +23,8 @@ pub(super) struct Evidence {
     pub(super) after: Status,
     /// Each worker's pid and the hash of what it runs, after the upgrade.
     pub(super) workers: Vec<(u32, Option<String>)>,
+    /// The hash of what the master runs after the upgrade.
+    pub(super) master: Option<String>,
     pub(super) new_build: String,
 }
 
@@ -51,6 +53,8 @@ impl Evidence {
         self.judge_builds(&mut lines);
         let (old, new) = (self.before.pid, self.after.pid);
         lines.push(line(old == new, format!("the master's pid was {old} and is {new}")));
+        let follows = self.master.as_deref() == Some(&*self.new_build);
+        lines.push(line(follows, "the master runs the new build (/proc/PID/exe)".to_owned()));
         lines.push(self.tell_times());
         Ok(lines)
     }
@@ -152,6 +156,7 @@ mod tests {
             before: status.clone(),
             after: status,
             workers: workers.collect(),
+            master: None,
             new_build: "0000000b5e".to_owned(),
         }
     }
