@@ -170,12 +170,14 @@ impl Master {
         }
         let (new, old) = watch.sides();
         if watch.stands_still(now) {
-            let text = format!(
-                "worker {} has not answered for {} s: its event loop does not turn",
-                watch.worker.0,
-                ANSWER_WITHIN.as_secs()
+            let (worker, seconds) = (watch.worker, ANSWER_WITHIN.as_secs());
+            let reason = format!(
+                "canary: worker {} has not answered for {seconds} s: its event loop does not turn",
+                worker.0
             );
-            return self.judged(Err(text));
+            self.canary = None;
+            // It would not even hear that it is to leave, and its clients would wait for nothing.
+            return self.tell(Event::Refused { worker, reason });
         }
         if let Some(reason) = judge::worse(&new, old.as_ref()) {
             return self.judged(Err(reason));

@@ -10,8 +10,9 @@ use crate::config;
 /// How often a draining worker says what is still open, at most.
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// How often it says that uploads make progress.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How often it says that uploads make progress: several times in the shortest `drain_seconds`, for the
+/// master counts for itself how long there was none.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
 /// From the moment at which it was asked to leave.
 pub(super) struct Leaving {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pump_control::ExitStatus;
-use pump_control::control::Phase;
+use pump_control::control::{Ask, Phase, Reply, Restart, Status, Worker};
 use pump_test::{Setup, TestCluster};
 
 use crate::client::{REQUEST, answer, connect};
@@ -131,4 +131,89 @@ fn a_unix_socket_serves_and_outlives_rolls() {
     assert_eq!(inode(), before, "the file of the socket is the same");
     cluster.end().expect("it ends");
     assert!(!path.exists(), "a socket that we made goes with us");
+}
+
+/// The head of an upload that a worker takes, and answers with 400 when its body has come.
+const UPLOAD: &[u8] = b"POST /oauth/token HTTP/1.1\r\nHost: social.example\r\n\
+    Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\n";
+
+/// Feeds an upload until `enough`, a byte for each time that the status is asked for, and returns how many
+/// it took.
+fn feed(
+    cluster: &TestCluster,
+    upload: &mut std::net::TcpStream,
+    mut enough: impl FnMut(&Status) -> bool,
+) -> usize {
+    let begun = Instant::now();
+    for sent in 0..400 {
+        // Every worker is asked, and answers when it has time to: that is often enough, and not too often.
+        while begun.elapsed() < Duration::from_millis(50) * sent {
+            if enough(&cluster.status()) {
+                return sent as usize;
+            }
+        }
+        if upload.write_all(b"x").is_err() {
+            return sent as usize;
+        }
+    }
+    panic!("it never came to that");
+}
+
+/// Case 6: longer than anything may stand still, and the roll does not wait for it.
+#[test]
+fn an_upload_that_goes_on_outlives_a_roll_that_does_not_wait_for_it() {
+    let more = "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\ndrain_seconds = 1\n";
+    let cluster = cluster(2, more);
+    let before = cluster.workers();
+    let mut upload = connect(&cluster);
+    upload.write_all(UPLOAD).expect("open");
+    let uploads = |one: &Worker| one.classes.is_some_and(|classes| classes.upload == 1);
+    cluster.eventually(|status| status.workers.iter().any(uploads));
+    let new = pump_test::fake::other_build(pumpd(), cluster.place(), "new").expect("a copy");
+    let control = cluster.control();
+    let rolls = std::thread::spawn(move || {
+        let ask = Restart { candidate: Some(new), ..Restart::default() };
+        control.restart(ask, |_| ()).expect("the master tells the end")
+    });
+    let sent = feed(&cluster, &mut upload, |_| rolls.is_finished());
+    let rolled = rolls.join().expect("no panic");
+    assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
+    let left =
+        |before: &[pump_test::process::Process]| before.iter().filter(|one| one.lives()).count();
+    assert_eq!(left(&before), 1, "one of them is still busy");
+    assert!(!rolled.steps.iter().any(|step| step.contains("is killed")), "{rolled:?}");
+    // Another roll goes through meanwhile, and still nobody is cut.
+    let next = pump_test::fake::other_build(pumpd(), cluster.place(), "next").expect("a copy");
+    let control = cluster.control();
+    let rolls = std::thread::spawn(move || {
+        let ask = Restart { candidate: Some(next), ..Restart::default() };
+        control.restart(ask, |_| ()).expect("the master tells the end")
+    });
+    let more = feed(&cluster, &mut upload, |_| rolls.is_finished());
+    assert_eq!(rolls.join().expect("no panic").outcome.exit, ExitStatus::Done);
+    upload.write_all(&vec![b'x'; 1000 - sent - more]).expect("still open");
+    assert!(answer(&mut upload).starts_with("http/1.1 4"), "it was heard to its end");
+    drop(upload);
+    cluster.eventually(|status| status.workers.len() == 2);
+}
+
+#[test]
+fn an_upload_without_an_end_is_cut_at_the_hard_stop() {
+    let more = "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\ndrain_seconds = 1\n\
+                hard_stop_seconds = 3\n";
+    let cluster = cluster(2, more);
+    let mut upload = connect(&cluster);
+    upload.write_all(UPLOAD).expect("open");
+    let uploads = |one: &Worker| one.classes.is_some_and(|classes| classes.upload == 1);
+    cluster.eventually(|status| status.workers.iter().any(uploads));
+    let new = pump_test::fake::other_build(pumpd(), cluster.place(), "new").expect("a copy");
+    let ask = Restart { candidate: Some(new), ..Restart::default() };
+    let begun = Instant::now();
+    assert!(matches!(cluster.ask(Ask::Restart(ask)), Reply::Accepted { .. }));
+    feed(&cluster, &mut upload, |status| {
+        status.roll.is_none() && status.last_roll.is_some() && status.workers.len() == 2
+    });
+    assert!(begun.elapsed() >= Duration::from_secs(3), "cut after {:?}", begun.elapsed());
+    let last = cluster.status().last_roll.expect("it has ended");
+    assert_eq!(last.exit, ExitStatus::Done, "{last:?}");
 }

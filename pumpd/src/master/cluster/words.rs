@@ -75,7 +75,7 @@ pub(crate) enum Event {
     MasterReplaced { roll: RollId, result: Result<(), Failure> },
     /// A worker says that it would answer.
     Ready { worker: WorkerId },
-    /// A worker says that it cannot serve.
+    /// A worker says that it cannot serve, or shows it.
     Refused { worker: WorkerId, reason: String },
     /// A worker says that it is leaving.
     Leaving { worker: WorkerId },
