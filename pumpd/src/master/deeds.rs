@@ -112,7 +112,21 @@ impl Master {
         if !handed && let Some(process) = self.workers.get_mut(&leaving) {
             process.say(&ToWorker::Drain { hand_over: false });
         }
-        self.step_draining(leaving, successor.filter(|_| handed));
+        let successor = successor.filter(|_| handed);
+        if let Some(process) = self.workers.get_mut(&leaving) {
+            process.successor = successor;
+        }
+        self.step_draining(leaving, successor);
+    }
+
+    /// Whoever hands connections to a worker that is dead is told of another one.
+    pub(super) fn find_other_successors(&mut self, dead: WorkerId) {
+        let bereft = |worker: &WorkerProcess| worker.successor == Some(dead);
+        let bereft = self.workers.iter().filter(|(_, worker)| bereft(worker));
+        let bereft: Vec<WorkerId> = bereft.map(|(id, _)| *id).collect();
+        for leaving in bereft {
+            self.ask_to_leave(leaving);
+        }
     }
 
     pub(super) fn forget_generations(&mut self) {

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use pump_control::ExitStatus;
+use pump_control::constants::MASTER_MOVES_SINCE;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open};
 use tracing::{error, info, warn};
 
@@ -245,7 +246,12 @@ fn try_adopt(
     let rolls = CarriedRolls { roll: None, waiting: Vec::new(), ..carried.rolls.clone() };
     master.rolls = Rolls::resume(rolls, now);
     for worker in master.workers.values_mut() {
-        worker.adopt(master.own_pidfd.as_fd());
+        let generation = master.generations.get(&worker.generation);
+        let info = generation.and_then(|one| one.inspected.as_ref()).map(|found| &found.info);
+        // One of an older build would take the descriptor for that of the next message which has one.
+        if info.is_some_and(|info| info.magic >= MASTER_MOVES_SINCE) {
+            worker.adopt(master.own_pidfd.as_fd());
+        }
     }
     info!("{} workers of the last master are adopted", master.workers.len());
     Ok(master)

@@ -194,6 +194,7 @@ impl Master {
         let failure = Failure { text: format!("it {}", death.how), output: death.output };
         self.tell(Event::Exited { worker: id, failure });
         self.rolls.dead = None;
+        self.find_other_successors(id);
     }
 
     pub(super) fn channel(&mut self, id: WorkerId, flags: PollFlags) {

@@ -28,6 +28,8 @@ pub(crate) struct WorkerProcess {
     pub(crate) connections: Option<u64>,
     /// How much it had received of uploads when it last said so, while draining.
     pub(crate) uploaded: u64,
+    /// Who takes its connections, once it was asked to leave.
+    pub(crate) successor: Option<WorkerId>,
     channel: Option<UnixStream>,
     lines: Lines,
     out: Vec<u8>,
@@ -75,6 +77,7 @@ impl WorkerProcess {
             generation: generation_id,
             connections: None,
             uploaded: 0,
+            successor: None,
             channel: Some(ours),
             lines: Lines::new(MAX_CHANNEL_LINE),
             out: Vec::new(),
@@ -93,6 +96,7 @@ impl WorkerProcess {
             generation: GenerationId(carried.generation),
             connections: None,
             uploaded: 0,
+            successor: None,
             channel: channel.map(UnixStream::from),
             lines,
             out: carried.unsaid.clone(),
