@@ -11,6 +11,7 @@
 
 mod judge;
 mod seen;
+mod side;
 
 #[cfg(test)]
 mod verdicts;
@@ -24,8 +25,9 @@ use pump_control::control;
 
 use super::Master;
 use super::cluster::{self, Event, Failure, GenerationId, Moment, RollId, WorkerId};
-use judge::{ENOUGH_REQUESTS, Side};
+use judge::ENOUGH_REQUESTS;
 use seen::Seen;
+use side::Side;
 
 /// How often workers are asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -19,11 +19,12 @@
 //! new worker was started, the roll goes back. Every stage and every worker that is on its way has a
 //! deadline, and [`Cluster::deadline`] is the nearest of them.
 //!
-//! `roll` has the stages, `converge` who is started and asked to leave, `losses` what becomes of a worker
+//! `roll` has the stages and `endings` how they end, `converge` who is started and asked to leave, `losses` what becomes of a worker
 //! that fails, `carried` how all of it survives the master.
 
 mod carried;
 mod converge;
+mod endings;
 mod losses;
 mod roll;
 mod words;

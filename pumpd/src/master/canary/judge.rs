@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use pump_control::constants::LATENCY_PLACES;
+use super::side::{Side, Times};
 
 /// Share of answers with 5xx that a build may have beyond the old one's.
 const ERROR_SLACK: f64 = 0.01;
@@ -56,8 +56,6 @@ const GROWTH_SLACK: f64 = (32 << 20) as f64;
 const STEADY_PART: f64 = 0.5;
 /// The old workers may grow too, with the same load; so many times as much is worse.
 const GROWTH_FACTOR: f64 = 4.0;
-/// Figures that are needed to tell steady growth from a jump.
-const LEAST_LOOKS: usize = 5;
 
 /// Probes on both sides below which their times are not compared.
 const LEAST_PROBES: usize = 3;
@@ -76,24 +74,6 @@ const ANY_P50: f64 = 250_000.0;
 const ANY_P99: f64 = 1_000_000.0;
 const ANY_LAG: f64 = 250_000.0;
 
-/// What one side did.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Side {
-    pub(super) requests: u64,
-    pub(super) server_errors: u64,
-    pub(super) panics: u64,
-    /// As [`pump_control::channel::Figures`] has it.
-    pub(super) latency: [u64; LATENCY_PLACES],
-    /// In microseconds.
-    pub(super) latency_sum: u64,
-    /// How late the event loop was, each time a worker was asked, in microseconds.
-    pub(super) lags: Vec<u64>,
-    /// Resident memory each time it was asked, in bytes, for each worker.
-    pub(super) resident: Vec<Vec<u64>>,
-    /// How long each probe took, in microseconds, or why it failed.
-    pub(super) probes: Vec<Result<u64, String>>,
-}
-
 /// What the new build is compared with.
 struct Bounds {
     error_share: f64,
@@ -102,13 +82,6 @@ struct Bounds {
     times: Option<Times>,
     lag: f64,
     growth: f64,
-}
-
-#[derive(Clone, Copy)]
-struct Times {
-    p50: f64,
-    p99: f64,
-    mean: f64,
 }
 
 /// Why the new build is clearly worse, if it is. Without `old` the old workers cannot say their figures.
@@ -267,64 +240,6 @@ fn summary(new: &Side, old: Option<&Side>) -> String {
 
 fn unknown() -> String {
     "is a build that cannot say (bounds for any build were applied)".to_owned()
-}
-
-impl Side {
-    /// None where fewer answers were given.
-    fn times(&self, least_requests: u64) -> Option<Times> {
-        if self.requests < least_requests {
-            return None;
-        }
-        let mean = self.latency_sum as f64 / self.requests as f64;
-        Some(Times { p50: self.quantile(0.5)?, p99: self.quantile(0.99)?, mean })
-    }
-
-    /// The time in microseconds that this part of the answers did not exceed, as far as the histogram can
-    /// tell: within a place they are taken to be spread evenly.
-    pub(super) fn quantile(&self, part: f64) -> Option<f64> {
-        let all: u64 = self.latency.iter().sum();
-        let mut wanted = part * all as f64;
-        for (place, count) in self.latency.iter().enumerate() {
-            let count = *count as f64;
-            if count > 0.0 && wanted <= count {
-                let upper = 2f64.powi(place as i32);
-                let lower = if place == 0 { 0.0 } else { upper / 2.0 };
-                return Some(lower + (upper - lower) * wanted / count);
-            }
-            wanted -= count;
-        }
-        None
-    }
-
-    /// The largest but one: what happened once may happen to anybody.
-    fn second_lag(&self) -> u64 {
-        let mut lags = self.lags.clone();
-        lags.sort_unstable();
-        lags.len().checked_sub(2).map_or(0, |second| lags[second])
-    }
-
-    /// How much each worker grew, and how much of it steadily: as if each step had been one of the
-    /// smallest quarter.
-    fn growths(&self) -> impl Iterator<Item = (f64, f64)> {
-        self.resident.iter().filter(|looks| looks.len() >= LEAST_LOOKS).map(|looks| {
-            let mut steps: Vec<f64> =
-                looks.windows(2).map(|pair| pair[1] as f64 - pair[0] as f64).collect();
-            let all = steps.iter().sum::<f64>();
-            steps.sort_unstable_by(f64::total_cmp);
-            (all.max(0.0), (steps[(steps.len() - 1) / 4] * steps.len() as f64).max(0.0))
-        })
-    }
-
-    /// By how many bytes the worker grew that grew most.
-    pub(super) fn grown(&self) -> u64 {
-        let grown = |looks: &Vec<u64>| looks.last()?.checked_sub(*looks.first()?);
-        self.resident.iter().filter_map(grown).max().unwrap_or(0)
-    }
-
-    /// The latest that an event loop was, in microseconds.
-    pub(super) fn lag(&self) -> u64 {
-        self.lags.iter().copied().max().unwrap_or(0)
-    }
 }
 
 fn share(part: u64, all: u64) -> f64 {

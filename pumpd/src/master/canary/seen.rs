@@ -3,7 +3,7 @@
 use pump_control::channel::Figures;
 use pump_control::constants::LATENCY_PLACES;
 
-use super::judge::Side;
+use super::side::Side;
 use crate::master::cluster::Moment;
 
 /// Most looks that are kept of one worker: one a second for as long as a canary may last, and a few.

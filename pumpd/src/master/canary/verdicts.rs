@@ -3,8 +3,9 @@
 use pump_control::channel::Figures;
 use pump_control::constants::LATENCY_PLACES;
 
-use super::judge::{Side, verdict, worse};
+use super::judge::{verdict, worse};
 use super::seen::Seen;
+use super::side::Side;
 
 /// A build as it answers.
 #[derive(Clone, Copy)]

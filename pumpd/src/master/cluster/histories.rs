@@ -4,6 +4,7 @@
 //! keeps the queue of what will happen, hands it to the policy in order of time, and checks after
 //! every step what must always hold.
 
+mod checks;
 mod fates;
 mod world;
 
