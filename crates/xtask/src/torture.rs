@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Roll no more than so many times.
     #[arg(long)]
     rolls: Option<u64>,
+    /// Only clients of this class, for whoever looks for something.
+    #[arg(long, value_name = "CLASS", hide = true)]
+    only: Option<String>,
     /// How many event streams there are.
     #[arg(long)]
     streams: Option<usize>,
@@ -88,6 +91,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut size = if args.long { fleet::Size::LONG } else { fleet::Size::SHORT };
     for size in [&mut usual, &mut size] {
         size.streams = args.streams.unwrap_or(size.streams);
+        size.only.clone_from(&args.only);
     }
     let fleet = fleet::run(&builds, &size, lasts, args.rolls)?;
     print(&table::fleet("All kinds of clients", &fleet));

@@ -170,6 +170,16 @@ impl Child {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
+    /// Ends a child that has done nothing yet, and waits for that.
+    pub(crate) fn end(mut self) {
+        self.kill();
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let within = Timespec { tv_sec: 1, tv_nsec: 0 };
+        // A child that the kernel does not let go of stays a zombie, which is better than to wait for it.
+        let _ = poll(&mut fds, Some(&within));
+        self.reap();
+    }
+
     /// A pidfd is readable when its process has ended, whoever's child it was: `pidfd_open(2)`.
     fn is_dead(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];

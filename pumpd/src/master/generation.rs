@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use pump_control::constants::{MAX_CANARY, MAX_PARALLEL};
 use pump_control::{Checked, control};
@@ -24,6 +25,8 @@ use super::cluster::{GenerationId, Key, Settings};
 /// What workers are started from.
 pub(crate) struct Generation {
     program: File,
+    /// Its length and when it was last written into, as it was pinned.
+    written: Option<(u64, SystemTime)>,
     /// Where the build was found. The file may be gone since.
     pub(crate) path: PathBuf,
     pub(crate) config: String,
@@ -48,14 +51,16 @@ impl Generation {
         if !program.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
         }
-        Ok(Self { program, path, config, inspected: None })
+        let written = written(&program);
+        Ok(Self { program, written, path, config, inspected: None })
     }
 
     /// Pins the build that is running here. `path` is what it was started by.
     pub(crate) fn own(path: &Path, config: String) -> io::Result<Self> {
         let program = File::open("/proc/self/exe")?;
         let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        Ok(Self { program, path, config, inspected: None })
+        let written = written(&program);
+        Ok(Self { program, written, path, config, inspected: None })
     }
 
     /// A build that another master has pinned.
@@ -64,7 +69,9 @@ impl Generation {
             (Some(info), Some(checked)) => Some(Inspected { info, checked }),
             _ => None,
         };
-        Self { program: program.into(), path: carried.path, config: carried.config, inspected }
+        let program = File::from(program);
+        let written = written(&program);
+        Self { program, written, path: carried.path, config: carried.config, inspected }
     }
 
     /// What another master needs to know of it.
@@ -77,6 +84,12 @@ impl Generation {
             info: inspected.map(|found| found.info.clone()),
             checked: inspected.map(|found| found.checked.clone()),
         }
+    }
+
+    /// Whether the file still holds what was inspected. The kernel keeps a program from being written into
+    /// while it is executed, but not between two executions, and a pinned file is the same file then.
+    pub(crate) fn is_as_it_was(&self) -> bool {
+        written(&self.program) == self.written
     }
 
     pub(crate) fn program(&self) -> BorrowedFd<'_> {
@@ -107,6 +120,12 @@ impl Generation {
         }
         build
     }
+}
+
+/// Not when its name or its permissions were changed: it may be removed and still be started.
+fn written(program: &File) -> Option<(u64, SystemTime)> {
+    let found = program.metadata().ok()?;
+    Some((found.len(), found.modified().ok()?))
 }
 
 /// What a configuration asks of the policy.

@@ -57,6 +57,12 @@ impl WorkerProcess {
             stdin: None,
             answers: false,
         })?;
+        // From its execution on nobody can write into it, so this holds for as long as the worker lives.
+        if !generation.is_as_it_was() {
+            child.end();
+            let text = "the program's file was written into after it was inspected";
+            return Err(io::Error::other(text));
+        }
         let start = Start {
             generation: generation_id.0,
             worker: id.0,

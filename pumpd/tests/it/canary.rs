@@ -81,7 +81,7 @@ fn is_rolled_back(faults: &Faults, reason: &str) -> (TestCluster, PathBuf, Rolle
 }
 
 #[test]
-fn p3_five_errors_in_a_hundred_go_back_with_the_figures() {
+fn b02_p3_five_errors_in_a_hundred_go_back_with_the_figures() {
     let faults = Faults { errors_percent: 5, ..Faults::default() };
     let (cluster, ..) = is_rolled_back(&faults, "% of ");
     let outcome = cluster.status().last_roll.expect("a roll has ended");
@@ -93,25 +93,25 @@ fn p3_five_errors_in_a_hundred_go_back_with_the_figures() {
 }
 
 #[test]
-fn p3_a_build_that_is_far_slower_goes_back() {
+fn b02_p3_a_build_that_is_far_slower_goes_back() {
     let faults = Faults { delay_millis: 60, ..Faults::default() };
     is_rolled_back(&faults, "half of the answers in");
 }
 
 #[test]
-fn p3_a_build_that_leaks_goes_back() {
+fn b02_p3_a_build_that_leaks_goes_back() {
     let faults = Faults { leaks_kib: 512, ..Faults::default() };
     is_rolled_back(&faults, "grew steadily by");
 }
 
 #[test]
-fn p3_a_build_that_panics_goes_back() {
+fn b02_p3_a_build_that_panics_goes_back() {
     let faults = Faults { panics_percent: 2, ..Faults::default() };
     is_rolled_back(&faults, "panicked");
 }
 
 #[test]
-fn p3_a_build_whose_event_loop_stops_goes_back() {
+fn b02_p3_a_build_whose_event_loop_stops_goes_back() {
     let faults = Faults { blocks_after_requests: Some(30), ..Faults::default() };
     let (_, _, rolled) = is_rolled_back(&faults, "its event loop does not turn");
     // It cannot leave, so nobody waits for that.
@@ -122,7 +122,7 @@ fn p3_a_build_whose_event_loop_stops_goes_back() {
 }
 
 #[test]
-fn p3_a_build_that_dies_under_its_load_goes_back() {
+fn b02_p3_a_build_that_dies_under_its_load_goes_back() {
     let faults = Faults { dies_after_requests: Some(100), ..Faults::default() };
     let (.., rolled) = is_rolled_back(&faults, "exited with 9");
     assert!(rolled.outcome.output.iter().any(|line| line.contains("died soon")), "{rolled:?}");

@@ -2,8 +2,6 @@
 
 use std::process::Command;
 
-use nix::sys::signal::Signal;
-use pump_control::ExitStatus;
 use pump_test::fake::{Break, Faults, faulty};
 use pump_test::{Setup, TestCluster, eventually};
 
@@ -82,20 +80,4 @@ fn a_worker_that_dies_at_a_request_dies_there() {
         if first.iter().all(pump_test::process::Process::lives) { Err(seen) } else { Ok(()) }
     });
     cluster.eventually_logs("died soon");
-}
-
-#[test]
-fn a_worker_that_stays_or_blocks_is_ended_by_force_alone() {
-    let stays = Faults { stays: true, ..Faults::default() };
-    let blocks = Faults { blocks_when_leaving: true, ..Faults::default() };
-    for faults in [stays, blocks] {
-        let more = "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\ndrain_seconds = 1\n";
-        let (_folder, cluster) = cluster_with(&faults, more);
-        let old = cluster.workers();
-        old[0].signal(Signal::SIGTERM).expect("it lives");
-        let rolled = cluster.roll(Some(pumpd()));
-        assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{faults:?}: {rolled:?}");
-        assert!(cluster.log().contains("killed"), "{faults:?}: {}", cluster.log());
-        assert!(!old.iter().any(pump_test::process::Process::lives));
-    }
 }

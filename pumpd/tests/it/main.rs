@@ -8,6 +8,7 @@ mod drain;
 mod fake_master;
 mod faults;
 mod hand_over;
+mod hardest;
 mod http2;
 mod lies;
 mod limits;

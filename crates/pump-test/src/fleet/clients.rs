@@ -346,14 +346,16 @@ impl Client {
     }
 
     pub(super) fn failed(&self, failure: Failure) {
+        self.failed_because(failure, "");
+    }
+
+    /// With what somebody who looks for the reason wants to know.
+    pub(super) fn failed_because(&self, failure: Failure, why: &str) {
         let (at, turn, number) = (self.began.elapsed(), self.clock.turn(), self.number);
         let tell = || {
             let when = if turn % 2 == 1 { "in" } else { "after" };
-            format!(
-                "{failure} at {:.3} s, client {number}, {when} roll {}",
-                at.as_secs_f64(),
-                turn.div_ceil(2)
-            )
+            let (seconds, roll) = (at.as_secs_f64(), turn.div_ceil(2));
+            format!("{failure} at {seconds:.3} s, client {number}, {when} roll {roll} {why}")
         };
         self.tallies.with(self.class, |tally| tally.bad(failure, tell));
     }

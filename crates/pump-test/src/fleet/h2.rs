@@ -92,11 +92,13 @@ impl Client {
             asked.push((ask, response));
         }
         for (ask, response) in asked {
-            let answer = timeout(self.plan.answer_within, read(response)).await;
-            let answer = answer
-                .map_err(|_| Failure::Timeout)
-                .and_then(|read| read.map_err(|_| Failure::Stream(ask.method)));
-            self.count(&ask, answer, begun.again());
+            match timeout(self.plan.answer_within, read(response)).await {
+                Ok(Ok(answer)) => drop(self.count(&ask, Ok(answer), begun.again())),
+                Ok(Err(error)) => {
+                    self.failed_because(Failure::Stream(ask.method), &error.to_string());
+                }
+                Err(_) => self.failed(Failure::Timeout),
+            }
         }
         Some(sender)
     }

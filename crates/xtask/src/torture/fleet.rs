@@ -33,6 +33,8 @@ const GONE_WITHIN: Duration = Duration::from_secs(60);
 /// How large a fleet is.
 pub(super) struct Size {
     clients: &'static [(Class, usize)],
+    /// Only clients of the class of this name, ten times as many.
+    pub(super) only: Option<String>,
     new_per_second: u32,
     /// The share of the time in which there are uploads and slow readers.
     slow_share: f64,
@@ -57,6 +59,7 @@ impl Size {
             (Class::Unix, 10),
             (Class::Herald, 1),
         ],
+        only: None,
         new_per_second: 700,
         slow_share: 0.4,
         think: Duration::from_secs(1),
@@ -75,6 +78,7 @@ impl Size {
             (Class::Reader, 4),
             (Class::Herald, 1),
         ],
+        only: None,
         new_per_second: 600,
         slow_share: 1.0,
         think: Duration::from_secs(3),
@@ -97,6 +101,7 @@ impl Size {
             (Class::Unix, 16),
             (Class::Herald, 1),
         ],
+        only: None,
         new_per_second: 750,
         slow_share: 0.4,
         think: Duration::from_secs(1),
@@ -307,6 +312,10 @@ fn plan(cluster: &TestCluster, size: &Size) -> anyhow::Result<(Plan, Vec<&'stati
     }
     let mut absent = Vec::new();
     let mut clients: BTreeMap<Class, usize> = size.clients.iter().copied().collect();
+    if let Some(only) = &size.only {
+        clients.retain(|class, _| class.to_string().starts_with(only));
+        clients.values_mut().for_each(|count| *count *= 10);
+    }
     if !speaks_http2(&cluster.address())? {
         clients.remove(&Class::Http2);
         absent.push("HTTP/2 with prior knowledge");
