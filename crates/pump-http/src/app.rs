@@ -56,10 +56,10 @@ pub(crate) struct Inner {
     pub(crate) nudges: Nudges,
     pub(crate) hub: Hub,
     store: Store,
-    reads: Semaphore,
-    changes: Semaphore,
-    passwords: Semaphore,
-    hashes: Semaphore,
+    reads: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
+    passwords: Arc<Semaphore>,
+    hashes: Arc<Semaphore>,
     by_network: Throttle<Option<IpAddr>>,
     by_name: Throttle<LocalName>,
     registrations: Throttle<Option<IpAddr>>,
@@ -82,10 +82,10 @@ impl App {
             hub: Hub::new(nudges.clone()),
             nudges,
             store,
-            reads: Semaphore::new(MAX_READS),
-            changes: Semaphore::new(MAX_CHANGES),
-            passwords: Semaphore::new(MAX_PASSWORDS),
-            hashes: Semaphore::new(MAX_HASHES),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
+            changes: Arc::new(Semaphore::new(MAX_CHANGES)),
+            passwords: Arc::new(Semaphore::new(MAX_PASSWORDS)),
+            hashes: Arc::new(Semaphore::new(MAX_HASHES)),
             by_network: Throttle::new(NETWORK_BURST, NETWORK_EVERY),
             by_name: Throttle::new(NAME_BURST, NAME_EVERY),
             registrations: Throttle::new(REGISTER_BURST, REGISTER_EVERY),
@@ -102,8 +102,8 @@ impl App {
         T: Send + 'static,
         E: Into<Problem> + Send + 'static,
     {
-        let _turn = self.reads.acquire().await.expect("the semaphore is never closed");
-        self.blocking(work).await
+        let turn = Arc::clone(&self.reads).acquire_owned().await;
+        self.blocking(turn.expect("the semaphore is never closed"), work).await
     }
 
     /// The same for work that writes.
@@ -115,14 +115,15 @@ impl App {
         T: Send + 'static,
         E: Into<Problem> + Send + 'static,
     {
-        let turn = tokio::time::timeout(PLACE_WITHIN, self.changes.acquire()).await;
-        let _turn = turn
+        let turn =
+            tokio::time::timeout(PLACE_WITHIN, Arc::clone(&self.changes).acquire_owned()).await;
+        let turn = turn
             .map_err(|_| {
                 let wait = Duration::from_secs(2);
                 Problem::unavailable("there is a lot to do at the moment, try again", wait)
             })?
             .expect("the semaphore is never closed");
-        self.blocking(work).await
+        self.blocking(turn, work).await
     }
 
     /// The same for work that publishes something, or ends somebody's token. Event streams are told
@@ -148,16 +149,20 @@ impl App {
         T: Send + 'static,
         E: Into<Problem> + Send + 'static,
     {
-        let _turn = self.passwords.try_acquire().map_err(|_| {
+        let turn = Arc::clone(&self.passwords).try_acquire_owned().map_err(|_| {
             let wait = Duration::from_secs(2);
             Problem::unavailable("too many people are signing in at the moment, try again", wait)
         })?;
-        let _place = self.hashes.acquire().await.expect("the semaphore is never closed");
-        self.blocking(work).await
+        let place = Arc::clone(&self.hashes).acquire_owned().await;
+        self.blocking((turn, place.expect("the semaphore is never closed")), work).await
     }
 
+    /// `place` goes along: the work takes it until it is done, also when whoever asked for it is gone by
+    /// then. Otherwise a client that resets its requests as fast as it sends them has any number of them
+    /// waiting for a thread (CVE-2023-44487).
     async fn blocking<T, E>(
         &self,
+        place: impl Send + 'static,
         work: impl FnOnce(&Store) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem>
     where
@@ -165,7 +170,11 @@ impl App {
         E: Into<Problem> + Send + 'static,
     {
         let store = self.store.clone();
-        let done = tokio::task::spawn_blocking(move || work(&store).map_err(Into::into)).await;
+        let work = move || {
+            let _place = place;
+            work(&store).map_err(Into::into)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|panic| Err(Problem::panicked("using the store", panic)))
     }
 

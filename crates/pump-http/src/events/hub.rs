@@ -50,7 +50,7 @@ pub(crate) struct Hub {
     looking: tokio::sync::Mutex<Looks>,
     /// How many nudges there were when the latest look at everything began.
     done: AtomicU64,
-    pub(super) catching_up: Semaphore,
+    pub(super) catching_up: Arc<Semaphore>,
 }
 
 /// When the latest look ended that went well, and the latest that did not.
@@ -147,7 +147,7 @@ impl Hub {
             recent: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
             done: AtomicU64::new(0),
-            catching_up: Semaphore::new(MAX_CATCHING_UP),
+            catching_up: Arc::new(Semaphore::new(MAX_CATCHING_UP)),
         }
     }
 

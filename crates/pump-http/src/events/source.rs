@@ -1,6 +1,7 @@
 //! Where the events of one stream come from.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -154,9 +155,12 @@ impl EventSource {
     /// Reads for this stream alone. Nothing when what there was is gone again.
     async fn catch_up(&mut self) -> Result<Bytes, Failed> {
         let Listening { app, who, .. } = &self.listening;
-        let _turn = app.hub.catching_up.acquire().await.expect("the semaphore is never closed");
+        let turn = Arc::clone(&app.hub.catching_up).acquire_owned().await;
+        let turn = turn.expect("the semaphore is never closed");
         let (site, who, after) = (app.clone(), (who.account, who.token), self.position);
         let read = app.events(move |store| {
+            // Until it is read, also when this future is dropped meanwhile.
+            let _turn = turn;
             let events = store.home_events(who, after, EVENTS_PER_READ, MAX_REPLAY, now())?;
             Ok(events.map(|events| written(&site, &events)))
         });

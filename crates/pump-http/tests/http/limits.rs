@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::{Request, StatusCode, header};
 
-use crate::server::{AS2, Server};
+use crate::server::{AS2, App, PASSWORD, Server};
 
 const WRONG: &str = "grant_type=password&username=alice&password=not+this+one";
 
@@ -143,4 +143,43 @@ async fn accounts_are_made_only_so_often_from_one_place() {
         let want = if number < 5 { StatusCode::SEE_OTHER } else { StatusCode::TOO_MANY_REQUESTS };
         assert_eq!(answer.status, want, "{number}: {}", answer.body);
     }
+}
+
+/// What a client takes back as fast as it asks for it has its place until it is done (CVE-2023-44487).
+#[test]
+fn requests_that_are_taken_back_do_not_pile_up_before_the_database() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let server = Server::new();
+        let first = server.app("alice").await;
+        let mut tokens = vec![first.token.clone()];
+        for _ in 0..4 {
+            let form = format!("grant_type=password&username=alice&password={PASSWORD}");
+            let answer = server.form("/oauth/token", &form.replace(' ', "+")).await;
+            tokens.push(answer.json()["access_token"].as_str().unwrap().to_owned());
+        }
+        // The only thread there is has something else to do.
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let occupied = tokio::task::spawn_blocking(move || wait.recv());
+        for token in &tokens {
+            let form = format!("token={token}");
+            let mut asked = std::pin::pin!(server.form("/oauth/revoke", &form));
+            let answered = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(asked.as_mut().poll(context).is_ready())
+            });
+            assert!(!answered.await);
+        }
+        go_on.send(()).unwrap();
+        occupied.await.unwrap().unwrap();
+        let mut valid = 0;
+        for token in tokens {
+            let app = App { server: &server, name: "alice".to_owned(), token };
+            valid += usize::from(app.get("/users/alice/inbox").await.status == StatusCode::OK);
+        }
+        assert_eq!(valid, 3, "two had a place, and the others had not begun to wait");
+    });
 }
