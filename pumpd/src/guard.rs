@@ -77,6 +77,11 @@ pub(crate) fn arm_if_resumed() -> io::Result<Option<Guard>> {
 /// # Errors
 /// When a handler cannot be set. Nothing but time has been lost then: the caller goes back by itself.
 fn arm(before: RawFd, state: RawFd, config: &Path, name: &OsStr) -> io::Result<Guard> {
+    // What goes back is an exec, which shall not leave the old build a descriptor of itself.
+    // SAFETY: sets a flag of a number, and says so where that is no descriptor.
+    if unsafe { libc::fcntl(before, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
     let way = Box::into_raw(Box::new(Way::new(before, state, config, name)?));
     WAY.store(way, Ordering::SeqCst);
     // It lives as long as the process: a handler may need it at any time.

@@ -51,6 +51,8 @@ pub struct Faults {
     pub after_exec: Option<Break>,
     /// A master breaks where it is to show, as a child, that it could do so.
     pub rehearsing: Option<Break>,
+    /// It takes so long over that, in milliseconds.
+    pub rehearses_millis: u64,
 }
 
 /// How a master breaks.

@@ -49,6 +49,7 @@ struct Faults {
     leaks_kib: usize,
     after_exec: Option<Break>,
     rehearsing: Option<Break>,
+    rehearses_millis: u64,
 }
 
 /// How a master breaks.
@@ -188,6 +189,9 @@ pub(crate) fn master_took_over() -> io::Result<()> {
 
 /// When this program shows, as a child, whether it could take a master's place.
 pub(crate) fn rehearsing() -> io::Result<()> {
+    if let Some(Faults { rehearses_millis: millis @ 1.., .. }) = faults() {
+        sleep(Duration::from_millis(*millis));
+    }
     faults().and_then(|faults| faults.rehearsing).map_or(Ok(()), break_down)
 }
 
@@ -218,10 +222,14 @@ fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-#[expect(clippy::disallowed_methods, reason = "doing nothing is the fault")]
 fn wait_for_ever() {
-    std::thread::sleep(FOR_EVER);
+    sleep(FOR_EVER);
     exit(DIED);
+}
+
+#[expect(clippy::disallowed_methods, reason = "doing nothing is the fault")]
+fn sleep(time: Duration) {
+    std::thread::sleep(time);
 }
 
 fn spin_for_ever() {

@@ -19,7 +19,7 @@ use rustix::io::FdFlags;
 use super::Master;
 use super::carried::{Carried, CarriedExec};
 use super::child::{Birth, Child, Death, number};
-use super::cluster::{Event, Failure, RollId};
+use super::cluster::{Event, Failure, RollId, Stage};
 use super::generation::Generation;
 use super::turn::pass_on;
 
@@ -124,6 +124,8 @@ impl Master {
             (Err(failure), Purpose::Exec) => {
                 self.tell(Event::MasterReplaced { roll, result: Err(failure) });
             }
+            // What it was for may have failed in the meantime.
+            (Ok(()), Purpose::Exec) if !self.is_replaced_by(roll) => {}
             (Ok(()), Purpose::Exec) => {
                 let Err(source) = self.exec(roll);
                 self.keep();
@@ -132,6 +134,12 @@ impl Master {
                 self.tell(Event::MasterReplaced { roll, result: Err(failure) });
             }
         }
+    }
+
+    /// Whether the policy still wants this roll's candidate to be the master.
+    fn is_replaced_by(&self, roll: RollId) -> bool {
+        let under_way = self.cluster.as_ref().and_then(|cluster| cluster.roll());
+        under_way.is_some_and(|one| one.id == roll && one.stage == Stage::Replacing)
     }
 
     /// Becomes the candidate. Returns only when that has failed, and nothing has changed then.

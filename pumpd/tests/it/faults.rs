@@ -42,6 +42,7 @@ fn every_fault_is_understood() {
         leaks_kib: 1,
         after_exec: Some(Break::OverflowsItsStack),
         rehearsing: Some(Break::Fails),
+        rehearses_millis: 0,
     };
     let program = faulty(pumpd(), folder.path(), "pumpd", &faults).expect("a copy");
     let output = Command::new(&program).arg("release-info").output().expect("it runs");

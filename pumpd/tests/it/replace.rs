@@ -1,6 +1,7 @@
 //! P4: the master becomes another build in place, and comes back when that build is no good.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +13,7 @@ use pump_test::process::Process;
 use pump_test::{Setup, TestCluster};
 use tempfile::TempDir;
 
+use crate::client::connect;
 use crate::pumpd;
 
 const QUICK: &str = "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\ncanary_seconds = 0\n";
@@ -185,4 +187,73 @@ fn p4_a_client_that_waits_hears_how_it_ended_and_others_are_answered() {
     assert!(after <= descriptors + 1, "{descriptors} descriptors became {after}");
     let path = cluster.place().join("run/control.sock");
     assert!(path.exists() && cluster.place().join("run/http.sock").exists());
+}
+
+/// The beginning of a request that takes its time.
+const UPLOAD: &[u8] =
+    b"POST /oauth/token HTTP/1.1\r\nHost: social.example\r\nContent-Length: 1000\r\n\
+    Content-Type: application/x-www-form-urlencoded\r\n\r\ngrant_type=";
+
+/// The roll has failed while the new master was rehearsed: it must not take over all the same.
+#[test]
+fn p4_a_worker_that_dies_before_the_exec_takes_everything_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = TestCluster::start(Setup {
+        pumpd: Some(pumpd().to_owned()),
+        more: format!("{QUICK}drain_seconds = 4\n"),
+        ..Setup::default()
+    });
+    let old = cluster.master().build().expect("it lives");
+    let slow = broken(&folder, "slow", Faults { rehearses_millis: 1500, ..Faults::default() });
+    let new = pump_test::process::sha256(&slow).expect("it is there");
+    let ask = Restart { candidate: Some(slow), ..Restart::default() };
+    let mut busy = Vec::new();
+    let rolled = cluster.control().restart(ask, |step| {
+        if step.contains("takes over") {
+            // The way back takes its time while these are answered.
+            for _ in 0..16 {
+                let mut connection = connect(&cluster);
+                connection.write_all(UPLOAD).expect("open");
+                busy.push(connection);
+            }
+            let workers = cluster.workers();
+            let of_new = |one: &&Process| one.build().is_ok_and(|build| build == new);
+            let victim = workers.iter().find(of_new).expect("all workers are new");
+            victim.signal(Signal::SIGKILL).expect("it lives");
+        }
+    });
+    let rolled = rolled.expect("one connection");
+    assert_eq!(rolled.outcome.exit, ExitStatus::RolledBack, "{rolled:?}");
+    // Whatever was begun for the new master has ended.
+    cluster.eventually(|_| pump_test::process::children(cluster.master().pid).len() == 2);
+    assert_eq!(cluster.master().build().expect("it lives"), old);
+    assert!(!cluster.log().contains("becoming"), "{}", cluster.log());
+    assert!(builds(&cluster.workers()).iter().all(|build| *build == old));
+    let good = other(&folder, "good");
+    assert_eq!(cluster.roll(Some(&good)).outcome.exit, ExitStatus::Done);
+}
+
+/// What is only open for the way back is closed on the way back.
+#[test]
+fn p4_the_way_back_leaves_no_descriptor_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cluster = cluster();
+    let fail = |round: u32| {
+        let faults = Faults { after_exec: Some(Break::Fails), ..Faults::default() };
+        let bad = broken(
+            &folder,
+            &format!("bad-{round}"),
+            Faults { leaks_kib: round as usize, ..faults },
+        );
+        let rolled = cluster.roll(Some(&bad));
+        assert_eq!(rolled.outcome.exit, ExitStatus::RolledBack, "{rolled:?}");
+        cluster.eventually(|status| status.workers.len() == 2);
+    };
+    fail(0);
+    let before = cluster.master().descriptors().expect("it lives");
+    for round in 1..5 {
+        fail(round);
+    }
+    let after = cluster.master().descriptors().expect("it lives");
+    assert!(after <= before + 1, "{before} descriptors became {after}");
 }

@@ -17,6 +17,10 @@ impl Cluster {
         if !matches!(roll.stage, Stage::Surging | Stage::Settling | Stage::Replacing) {
             return;
         }
+        if roll.stage == Stage::Replacing {
+            // Its master may still be rehearsed, and would take over when that has gone well.
+            actions.push(Action::Cancel(roll.id));
+        }
         let latch =
             Latch { key: roll.key.clone(), build: roll.build.clone(), failure: failure.clone() };
         actions.push(Action::KeepLatch(Some(latch.clone())));
@@ -34,7 +38,11 @@ impl Cluster {
 
     pub(super) fn end(&mut self, ending: Ending, actions: &mut Vec<Action>) {
         let Some(roll) = self.roll.take() else { return };
-        if matches!(roll.stage, Stage::Inspecting | Stage::Preparing | Stage::Rehearsing) {
+        let asks = matches!(
+            roll.stage,
+            Stage::Inspecting | Stage::Preparing | Stage::Rehearsing | Stage::Replacing
+        );
+        if asks {
             actions.push(Action::Cancel(roll.id));
         }
         if ending == Ending::Done {
