@@ -80,7 +80,7 @@ impl Holder {
         // One for each holder: a second one, which will be refused further on, must not take the
         // first one's place.
         let path = parsed.runtime_dir.join(format!("notify-{}.sock", std::process::id()));
-        let socket = UnixDatagram::bind(&path)?;
+        let socket = bind(&path)?;
         socket.set_nonblocking(true)?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
         let name = std::env::args_os().next().unwrap_or_default();
@@ -100,24 +100,32 @@ impl Holder {
     fn hold(&mut self) -> io::Result<ExitStatus> {
         loop {
             let begun = Instant::now();
-            let mut master = self.start()?;
-            let ended = self.until_it_ends(&mut master)?;
-            if ended.success() || !self.ready {
-                let code = ended.code().and_then(|code| u8::try_from(code).ok());
-                return Ok(code.and_then(ExitStatus::from_code).unwrap_or(ExitStatus::Failed));
-            }
+            let (pid, how) = match self.start() {
+                Ok(mut master) => {
+                    let ended = self.until_it_ends(&mut master)?;
+                    if ended.success() || !self.ready {
+                        let code = ended.code().and_then(|code| u8::try_from(code).ok());
+                        let exit = code.and_then(ExitStatus::from_code);
+                        return Ok(exit.unwrap_or(ExitStatus::Failed));
+                    }
+                    let how = match ended.signal() {
+                        Some(signal) => format!("the master was ended by signal {signal}"),
+                        None => format!("the master ended with {}", ended.code().unwrap_or(-1)),
+                    };
+                    (master.id(), how)
+                }
+                // The program may be missing while it is installed, or the machine be short of something.
+                Err(error) if self.ready => (0, format!("no master could be started: {error}")),
+                Err(error) => return Err(error),
+            };
             self.early_deaths = match begun.elapsed() >= SETTLED_AFTER {
                 true => 1,
                 false => self.early_deaths.saturating_add(1),
             };
             let pause = FIRST_BACK_OFF * 2u32.pow((self.early_deaths - 1).min(16));
             let pause = pause.min(LONGEST_BACK_OFF);
-            let how = match ended.signal() {
-                Some(signal) => format!("was ended by signal {signal}"),
-                None => format!("ended with {}", ended.code().unwrap_or(-1)),
-            };
-            warn!("the master {how}; another one is started in {pause:?}, its workers serve on");
-            if self.asked_to_end_within(pause, master.id())? {
+            warn!("{how}; another one is started in {pause:?}, its workers serve on");
+            if self.asked_to_end_within(pause, pid)? {
                 info!("ended before there was a master again");
                 return Ok(ExitStatus::Done);
             }
@@ -225,6 +233,21 @@ impl Holder {
                 }
             }
         }
+    }
+}
+
+/// Binds the socket, over the file of a holder that had our number and was killed. In a container that
+/// number is always the same.
+fn bind(path: &Path) -> io::Result<UnixDatagram> {
+    match UnixDatagram::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let refused = UnixDatagram::unbound()?.connect(path);
+            if refused.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+                std::fs::remove_file(path)?;
+            }
+            UnixDatagram::bind(path)
+        }
+        bound => bound,
     }
 }
 

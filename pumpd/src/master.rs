@@ -158,8 +158,10 @@ pub(crate) fn run(mut setting: Setting) -> Result<ExitStatus, MasterError> {
         return master.run();
     }
     let (config, text) = Config::read(&setting.config_path)?;
-    // Nobody can be adopted by these. Closed channels tell the workers so.
-    let old = setting.passed.names();
+    // Nobody can be adopted by these. Closed channels tell the workers so. They are taken back before
+    // anything is bound or given away: an address would still be held, and names are about to begin anew.
+    let mut old = setting.passed.names();
+    old.clear(&Notify::from_environment(|name| std::env::var_os(name)));
     setting.passed.kept.clear();
     let mut master = Master::begin(setting, config, text, signals)?;
     master.kept = old;

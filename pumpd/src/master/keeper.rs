@@ -38,7 +38,8 @@ pub(crate) struct Passed {
 
 impl Kept {
     /// Makes what is kept equal to `descriptors` and `state`. What cannot be sent now is sent with the
-    /// next change.
+    /// next change, and so is all that would follow: no state may speak of what is not kept, and a keeper
+    /// that does not listen shall hold us up once and not for each descriptor.
     pub(crate) fn bring_up_to_date(
         &mut self,
         notify: &Notify,
@@ -46,17 +47,22 @@ impl Kept {
         state: BorrowedFd<'_>,
     ) {
         for (name, descriptor) in descriptors {
-            if !self.names.contains(name) && notify.store(&full(name), *descriptor) {
-                self.names.insert(name.clone());
+            if self.names.contains(name) {
+                continue;
             }
+            if !notify.store(&full(name), *descriptor) {
+                return;
+            }
+            self.names.insert(name.clone());
         }
         // After the descriptors that it speaks of, and before those go that it no longer speaks of.
         let last = state_name(self.state);
-        if notify.store(&full(&state_name(self.state + 1)), state) {
-            self.state += 1;
-            self.names.insert(state_name(self.state));
-            self.remove(notify, &last);
+        if !notify.store(&full(&state_name(self.state + 1)), state) {
+            return;
         }
+        self.state += 1;
+        self.names.insert(state_name(self.state));
+        self.remove(notify, &last);
         let current: BTreeSet<&str> = descriptors.iter().map(|(name, _)| name.as_str()).collect();
         let gone = |name: &&String| !current.contains(name.as_str()) && !is_state(name);
         let gone: Vec<String> = self.names.iter().filter(gone).cloned().collect();

@@ -24,6 +24,7 @@ use super::control::Control;
 use super::generation::Generation;
 use super::jobs::Jobs;
 use super::keeper::Passed;
+use super::latch;
 use super::listen::Listeners;
 use super::lock::DataLock;
 use super::metrics::Metrics;
@@ -230,6 +231,9 @@ fn try_adopt(
     master.own = super::own_build(&master.setting.program);
     let now = master.now();
     let mut cluster = carried.cluster.clone();
+    // The file is written first, and the state may not have followed.
+    let on_disk = || latch::read(&master.config.data_dir).map(CarriedLatch::from);
+    cluster.latch = cluster.latch.or_else(on_disk);
     cluster.workers.retain(|one| master.workers.contains_key(&WorkerId(one.worker)));
     if carried.becoming
         && let Some(roll) = &cluster.roll
@@ -253,6 +257,7 @@ fn try_adopt(
             worker.adopt(master.own_pidfd.as_fd());
         }
     }
+    master.listeners.own(&carried.listening);
     info!("{} workers of the last master are adopted", master.workers.len());
     Ok(master)
 }

@@ -157,3 +157,73 @@ fn two_masters_never_share_a_data_folder() {
     assert!(said.contains("another master is at work on the data folder"), "{said}");
     assert_eq!(cluster.api().call("GET", "/", &[], b"").expect("an answer").status, 200);
 }
+
+/// It said that it is ready when nobody listened, and says so again when it is adopted.
+#[test]
+fn p5_a_worker_that_became_ready_while_there_was_no_master_serves_on() {
+    let mut cluster = held();
+    for _ in 0..3 {
+        let before = pids(&cluster.workers());
+        cluster.workers()[0].signal(Signal::SIGKILL).expect("it lives");
+        let fresh = loop {
+            let now = cluster.workers();
+            if let Some(fresh) = now.iter().find(|one| !before.contains(&one.pid)) {
+                break fresh.pid;
+            }
+        };
+        kill(&mut cluster);
+        cluster.eventually(|status| {
+            status.workers.iter().filter(|one| one.pid != before[0]).count() == 2
+        });
+        let status = cluster.status();
+        assert!(status.workers.iter().any(|one| one.pid == fresh), "{}", cluster.log());
+        assert!(!cluster.log().contains("said twice"), "{}", cluster.log());
+    }
+}
+
+/// The beginning of a request that takes its time.
+const UPLOAD: &[u8] =
+    b"POST /oauth/token HTTP/1.1\r\nHost: social.example\r\nContent-Length: 1000\r\n\
+    Content-Type: application/x-www-form-urlencoded\r\n\r\ngrant_type=";
+
+/// There is nothing to go on with: the next master begins anew, on addresses that somebody has kept open.
+#[test]
+fn p5_a_master_that_is_killed_while_it_stops_is_followed_by_a_sound_one() {
+    let mut cluster = held();
+    let mut connection = connect(&cluster);
+    connection.write_all(UPLOAD).expect("open");
+    let workers = pids(&cluster.workers());
+    cluster.ask(Ask::Stop);
+    cluster.eventually(|status| status.phase == Phase::Stopping);
+    kill(&mut cluster);
+    // What the new one has kept is its own, and not what had the same name before.
+    let fresh = pids(&cluster.workers());
+    let fresh: Vec<u32> = fresh.into_iter().filter(|pid| !workers.contains(pid)).collect();
+    kill(&mut cluster);
+    let status = cluster.eventually(|status| status.workers.len() == 2);
+    let mut served: Vec<u32> = status.workers.iter().map(|one| one.pid).collect();
+    served.sort_unstable();
+    assert_eq!(served, fresh, "{}", cluster.log());
+    assert_eq!(cluster.api().call("GET", "/", &[], b"").expect("an answer").status, 200);
+}
+
+/// As for a moment while a program is installed by hand.
+#[test]
+fn p5_a_program_that_is_missing_for_a_while_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (program, away) = (folder.path().join("pumpd"), folder.path().join("away"));
+    fs::copy(pumpd(), &program).expect("a copy");
+    let mut cluster = TestCluster::start(Setup {
+        pumpd: Some(program.clone()),
+        more: QUICK.to_owned(),
+        held: true,
+        ..Setup::default()
+    });
+    let workers = pids(&cluster.workers());
+    fs::rename(&program, &away).expect("ours");
+    cluster.kill_master().expect("it lives");
+    cluster.eventually_logs("no master could be started");
+    fs::rename(&away, &program).expect("ours");
+    cluster.eventually(|status| status.phase == Phase::Running);
+    assert_eq!(pids(&cluster.workers()), workers, "the same workers");
+}

@@ -21,7 +21,12 @@ enum Served {
 impl Cluster {
     pub(super) fn ready(&mut self, id: WorkerId, now: Moment, actions: &mut Vec<Action>) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        let adopted = std::mem::take(&mut worker.adopted);
+        let adopted = worker.adopted;
+        match worker.state {
+            // One that was adopted may have said so before there was anybody to hear it, and says it again.
+            State::Starting { .. } => {}
+            _ => worker.adopted = false,
+        }
         match worker.state {
             State::Starting { .. } => {}
             State::Ready { .. } if !adopted => {
