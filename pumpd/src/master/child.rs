@@ -124,9 +124,17 @@ impl Child {
         for descriptor in inherited() {
             rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
         }
-        let child = spawned?;
+        let mut child = spawned?;
         let pid = Pid::from_child(&child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            // Out of descriptors. Nobody could follow it, so it must not be there.
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                return Err(error.into());
+            }
+        };
         let log =
             Output { pipe: Some(log), lines: Lines::new(MAX_OUTPUT_LINE), last: VecDeque::new() };
         Ok(Self { pid: child.id(), pidfd, log, answer })

@@ -174,13 +174,14 @@ impl Listeners {
         self.list.iter().map(carried).collect()
     }
 
-    /// Sockets with the names that they are carried by.
+    /// Sockets with the names that they are carried by: with those of systemd, or without.
     pub(crate) fn named(&self, passed: bool) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
         let wanted = move |listening: &&Listening| passed || !listening.passed;
-        self.list
-            .iter()
-            .filter(wanted)
-            .map(|listening| (name(listening.number), listening.socket.as_fd()))
+        let used = self.list.iter().filter(wanted);
+        // systemd gives them to this process once.
+        let spare = self.spare.iter().filter(move |_| passed).enumerate();
+        used.map(|listening| (name(listening.number), listening.socket.as_fd()))
+            .chain(spare.map(|(place, (_, socket))| (spare_name(place), socket.as_fd())))
     }
 
     /// Takes over what another master had. What came from systemd may come by its name or, from a new
@@ -192,6 +193,7 @@ impl Listeners {
     ) -> Result<Self, StateError> {
         let mut listeners = Self::default();
         listeners.passed(passed);
+        listeners.passed((0..).map_while(|place| take(&spare_name(place))).collect());
         for one in carried {
             let missing = || StateError::Missing(name(one.number));
             let parse = |text: &str| text.parse::<Address>().map_err(|_| missing());
@@ -227,6 +229,10 @@ impl Listeners {
 
 fn name(number: u64) -> String {
     format!("listen-{number}")
+}
+
+fn spare_name(place: usize) -> String {
+    format!("spare-{place}")
 }
 
 fn other(address: &Address, source: io::Error) -> ListenError {

@@ -43,6 +43,8 @@ impl DataLock {
         options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
         let file = match options.open(&path) {
             Ok(file) => OwnedFd::from(file),
+            // It is there and not ours to use: nobody could say that no other master holds it.
+            Err(error) if path.symlink_metadata().is_ok() => return Err(failed(error)),
             // There is no such folder, or it cannot be written. `migrate` says so in its own words.
             Err(_) => return Ok(Self { file: None }),
         };
