@@ -21,12 +21,12 @@ const FENCES: &[(&str, &[&str])] = &[
     ("rusqlite", &["pump-store"]),
     ("axum", &["pump-http"]),
     ("tough", &["pump-cli", "pump-repository"]),
-    ("pump-store", &["pumpd", "pump-http"]),
+    ("pump-store", &["pumpd", "pump-http", "xtask"]),
     ("dialoguer", &["pump-cli"]),
 ];
 
-/// The files that may be `unsafe`: inherited descriptors, the way back out of an exec, a new session between fork and exec, and the
-/// demo's handler for Ctrl-C.
+/// The files that may be `unsafe`: inherited descriptors, the way back out of an exec, a new session
+/// between fork and exec, and the demo's handler for Ctrl-C.
 const UNSAFE: &[&str] = &[
     "pumpd/src/inherit.rs",
     "pumpd/src/guard.rs",

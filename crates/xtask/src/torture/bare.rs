@@ -1,5 +1,6 @@
-//! What our accept loop, our connections and our routes cost: a worker beside a server that is nothing
-//! but hyper and gives the same bytes.
+//! What our accept loop, our connections and our routes cost: a worker beside two servers that are
+//! nothing but hyper. One has the same site behind it, so the difference is the loop's; the other gives
+//! the same bytes and thinks of nothing, so the difference is all of it.
 //!
 //! Each is one process with one thread that serves, each is asked in turn by the same clients, and both
 //! what came through and what it cost the server's processor are told: on a machine with two cores
@@ -44,6 +45,9 @@ const LAST_REQUEST: &[u8] =
 pub(crate) struct Args {
     /// The server whose `/healthz` it repeats.
     like: SocketAddr,
+    /// Put the whole site behind it instead.
+    #[arg(long)]
+    site: bool,
 }
 
 /// Requests a second, and microseconds of the server's processor for each.
@@ -53,20 +57,56 @@ pub(super) struct Rate {
     pub(super) micros: f64,
 }
 
-/// The worker and the bare server, in the two ways to ask.
+/// The worker, hyper with the same site, and hyper with the same bytes, in the two ways to ask.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Compared {
     /// On connections that are kept.
-    pub(super) kept: [Rate; 2],
+    pub(super) kept: [Rate; 3],
     /// On a new connection each.
-    pub(super) anew: [Rate; 2],
+    pub(super) anew: [Rate; 3],
 }
 
 /// Serves until it is killed, and writes its address first.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(args.like))?;
+    match args.site {
+        true => runtime.block_on(serve_site())?,
+        false => runtime.block_on(serve(args.like))?,
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The site as a worker has it, with a database of its own and nothing in it.
+#[expect(clippy::print_stdout, reason = "whoever started it reads its address")]
+async fn serve_site() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    pump_store::migrate(folder.path())?;
+    let site = pump_http::Site {
+        public_url: "https://social.example".to_owned(),
+        domain: "social.example".parse()?,
+        name: "social.example".to_owned(),
+        open_registration: false,
+        body_bytes: 1 << 20,
+        trusted_proxies: Vec::new(),
+        generation_header: Some("1 00000000 1000".to_owned()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let service = pump_http::service(site, pump_store::Store::open(folder.path())?);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let service = service.clone();
+        tokio::spawn(async move {
+            let answer = service_fn(move |mut request: http::Request<_>| {
+                request.extensions_mut().insert(pump_http::Peer::Tcp(peer));
+                tower::Service::call(&mut service.clone(), request)
+            });
+            // Somebody who goes away in the middle is nothing to tell.
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        });
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "whoever started it reads its address")]
@@ -114,24 +154,19 @@ impl Drop for Bare {
 }
 
 pub(super) fn compare(builds: &Builds) -> anyhow::Result<Compared> {
-    say("throughput", "one worker beside a bare hyper server");
+    say("throughput", "one worker beside bare hyper servers");
     let cluster = cluster(builds, 1)?;
     let Address::Tcp(ours) = cluster.address() else { anyhow::bail!("no TCP address") };
     let worker = cluster.workers().first().context("no worker runs")?.pid;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("bare").arg(ours.to_string()).stdout(Stdio::piped());
-    let mut bare = Bare(command.spawn()?);
-    let mut line = String::new();
-    BufReader::new(bare.0.stdout.take().context("a piped output")?).read_line(&mut line)?;
-    let theirs: SocketAddr = line.trim().parse().context("the bare server tells no address")?;
+    let (site, same_site) = start(ours, &["--site"])?;
+    let (bare, same_bytes) = start(ours, &[])?;
+    let servers = [(ours, worker), (same_site, site.0.id()), (same_bytes, bare.0.id())];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut compared = Compared::default();
     for anew in [false, true] {
-        let mut rates = [Rate::default(); 2];
+        let mut rates = [Rate::default(); 3];
         for _ in 0..TURNS {
-            for (rate, (address, pid)) in
-                rates.iter_mut().zip([(ours, worker), (theirs, bare.0.id())])
-            {
+            for (rate, (address, pid)) in rates.iter_mut().zip(servers) {
                 let turn = runtime.block_on(turn(address, pid, anew))?;
                 rate.per_second += turn.per_second / TURNS as f64;
                 rate.micros += turn.micros / TURNS as f64;
@@ -140,6 +175,17 @@ pub(super) fn compare(builds: &Builds) -> anyhow::Result<Compared> {
         *(if anew { &mut compared.anew } else { &mut compared.kept }) = rates;
     }
     Ok(compared)
+}
+
+/// Starts a bare server and waits for its address.
+fn start(like: SocketAddr, words: &[&str]) -> anyhow::Result<(Bare, SocketAddr)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("bare").arg(like.to_string()).args(words).stdout(Stdio::piped());
+    let mut bare = Bare(command.spawn()?);
+    let mut line = String::new();
+    BufReader::new(bare.0.stdout.take().context("a piped output")?).read_line(&mut line)?;
+    let address = line.trim().parse().context("the bare server tells no address")?;
+    Ok((bare, address))
 }
 
 async fn turn(address: SocketAddr, pid: u32, anew: bool) -> anyhow::Result<Rate> {
