@@ -3,6 +3,10 @@
 //! It cannot change hands: compression tables and windows are in the middle of something at any time. When
 //! the worker leaves, the client is told in the two steps of RFC 9113, section 6.8: first that there
 //! will be an end, then, when it has heard that, which request is the last. All are answered.
+//!
+//! Hyper asks whether the client has heard in the same breath in which it tells. A client that hears both
+//! at once says yes before it writes requests that were already on their way out, and those would come
+//! after the last one. So the first step is said by us, and hyper begins a little later.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -28,6 +32,9 @@ const MAX_UNSENT: usize = 64 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a client has to write what it was about to write when it heard that there will be an end.
+const WRITES_WITHIN: Duration = Duration::from_millis(50);
+
 /// How long a client that has nothing open has to take note of the end.
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
@@ -36,6 +43,7 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
     // The permit and what is counted of the connection are held to the end.
     let Connection { stream, peer, permit: _permit, activity, stays, .. } = connection;
     activity.busy(false);
+    let traffic = stream.traffic();
     let handler = Handler::new(serving, &activity, None, stays, peer);
     let header_bytes = u32::try_from(serving.head_bytes).unwrap_or(u32::MAX);
     // Against floods of resets hyper has limits of its own, and they stay on.
@@ -49,14 +57,14 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
         .serve_connection(stream, handler);
     let mut hyper = pin!(hyper);
     let mut stages = serving.draining.at_once();
-    let mut told = false;
+    let (mut warned, mut told) = (false, false);
     let mut until = Instant::now() + serving.idle;
     loop {
         let leaves = stays || !matches!(*stages.borrow_and_update(), Stage::Serving);
-        if leaves && !told {
-            told = true;
-            hyper.as_mut().graceful_shutdown();
-            until = Instant::now() + LEAVES_WITHIN;
+        if leaves && !warned {
+            warned = true;
+            traffic.say_goaway();
+            until = Instant::now() + WRITES_WITHIN;
         }
         tokio::select! {
             ended = hyper.as_mut() => {
@@ -67,7 +75,12 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
             }
             // An error would mean that the worker is gone, and we with it.
             _ = stages.changed() => {}
-            () = tokio::time::sleep_until(until) => {
+            () = tokio::time::sleep_until(until), if warned && !told => {
+                told = true;
+                hyper.as_mut().graceful_shutdown();
+                until = Instant::now() + LEAVES_WITHIN;
+            }
+            () = tokio::time::sleep_until(until), if told || !warned => {
                 let idle = activity.is_idle();
                 let patience = if told && idle { LEAVES_WITHIN } else { serving.idle };
                 until = activity.last_touched() + patience;
@@ -83,9 +96,9 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
                     // It has not taken note, or does not go on with what it began.
                     return Left::Ended;
                 }
-                told = true;
-                hyper.as_mut().graceful_shutdown();
-                until = Instant::now() + LEAVES_WITHIN;
+                warned = true;
+                traffic.say_goaway();
+                until = Instant::now() + WRITES_WITHIN;
             }
         }
     }

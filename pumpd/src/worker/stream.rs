@@ -27,6 +27,9 @@ const LINGER_FOR: Duration = Duration::from_secs(2);
 /// How much it may still send in that time, in bytes.
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// GOAWAY with the greatest stream there is and no error: RFC 9113, sections 6.8 and 4.1.
+const LEAVING_SOON: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\0";
+
 /// A connection's socket.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -34,6 +37,8 @@ pub(super) struct Stream {
     traffic: Arc<Traffic>,
     /// Read by whoever had the connection before, and to be read again.
     carried: Bytes,
+    /// Our own word between two of hyper's, as far as it is not written yet.
+    aside: &'static [u8],
     closing: Option<Closing>,
 }
 
@@ -46,6 +51,8 @@ pub(super) struct Traffic {
     written: AtomicU64,
     /// Whether something that hyper wrote may still be in its buffer.
     unflushed: AtomicBool,
+    /// Whether [`LEAVING_SOON`] is to be written.
+    says_goaway: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -79,11 +86,16 @@ impl Traffic {
     pub(super) fn is_flushed(&self) -> bool {
         !self.unflushed.load(Ordering::Relaxed)
     }
+
+    /// In HTTP/2: the client is told that there will be an end, with the next flush.
+    pub(super) fn say_goaway(&self) {
+        self.says_goaway.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Stream {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, traffic: Arc::default(), carried: Bytes::new(), closing: None }
+        Self { socket, traffic: Arc::default(), carried: Bytes::new(), aside: b"", closing: None }
     }
 
     /// A connection that another worker had, with what it had read of the next request.
@@ -116,6 +128,18 @@ impl Stream {
         let read = buffer.filled();
         self.carried = [&self.carried[..], read].concat().into();
         Poll::Ready(Ok(read.len()))
+    }
+
+    /// Writes our own word to its end. Whatever comes next would otherwise stand in the middle of it.
+    fn poll_aside(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.aside.is_empty() {
+            let written = ready!(self.socket.poll_write(cx, self.aside))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.aside = &self.aside[written..];
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what the client takes, past hyper.
@@ -201,6 +225,7 @@ impl Write for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.traffic.unflushed.store(true, Ordering::Relaxed);
+        ready!(self.poll_aside(cx))?;
         let written = self.socket.poll_write(cx, bytes);
         self.traffic.wrote(&written);
         written
@@ -212,6 +237,7 @@ impl Write for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.traffic.unflushed.store(true, Ordering::Relaxed);
+        ready!(self.poll_aside(cx))?;
         let written = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
             Socket::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
@@ -224,10 +250,14 @@ impl Write for Stream {
         true
     }
 
-    /// Called by hyper only when its own buffer is empty (with `pipeline_flush` off).
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Called by hyper only when its own buffer is empty (with `pipeline_flush` off), and in HTTP/2 so only
+    /// between two frames.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.traffic.unflushed.store(false, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
+        if self.traffic.says_goaway.swap(false, Ordering::Relaxed) {
+            self.aside = LEAVING_SOON;
+        }
+        self.poll_aside(cx)
     }
 
     /// Closes our half, then reads what the client still sends until it closes its half.
