@@ -132,6 +132,8 @@ struct Master {
     questions: asked::Questions,
     /// What is kept for the master that is started when this one was killed.
     kept: Kept,
+    /// When that is tried again: its keeper did not listen.
+    keep_again: Option<Duration>,
     notes: Vec<String>,
     /// Our own build, which stays the same while generations come and go.
     own: control_language::Build,
@@ -233,6 +235,7 @@ impl Master {
             metrics: metrics::Metrics::default(),
             questions: asked::Questions::default(),
             kept: Kept::default(),
+            keep_again: None,
             notes: Vec::new(),
             own: control_language::Build::default(),
             announced_ready: false,

@@ -39,26 +39,26 @@ pub(crate) struct Passed {
 impl Kept {
     /// Makes what is kept equal to `descriptors` and `state`. What cannot be sent now is sent with the
     /// next change, and so is all that would follow: no state may speak of what is not kept, and a keeper
-    /// that does not listen shall hold us up once and not for each descriptor.
+    /// that does not listen shall hold us up once and not for each descriptor. False then.
     pub(crate) fn bring_up_to_date(
         &mut self,
         notify: &Notify,
         descriptors: &[(String, BorrowedFd<'_>)],
         state: BorrowedFd<'_>,
-    ) {
+    ) -> bool {
         for (name, descriptor) in descriptors {
             if self.names.contains(name) {
                 continue;
             }
             if !notify.store(&full(name), *descriptor) {
-                return;
+                return false;
             }
             self.names.insert(name.clone());
         }
         // After the descriptors that it speaks of, and before those go that it no longer speaks of.
         let last = state_name(self.state);
         if !notify.store(&full(&state_name(self.state + 1)), state) {
-            return;
+            return false;
         }
         self.state += 1;
         self.names.insert(state_name(self.state));
@@ -69,6 +69,7 @@ impl Kept {
         for name in gone {
             self.remove(notify, &name);
         }
+        true
     }
 
     /// Nobody is to find anything.

@@ -11,6 +11,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use nix::fcntl::AtFlags;
 use pump_control::constants::MASTER_MOVES_SINCE;
@@ -28,6 +29,9 @@ pub(crate) const REHEARSED: &str = "rehearsed";
 
 /// Environment that was meant for this process alone. What it brought is in the state.
 const ONCE: &[&str] = &["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "PUMP_KEPT"];
+
+/// A pause before what could not be given to the keeper is tried again, if nothing changes before.
+const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What a rehearsal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,8 +278,9 @@ impl Master {
         let carried = Carried { becoming, ..self.carry(None, &named) };
         let Ok(state) = carried.seal() else { return };
         let mut kept = self.kept.clone();
-        kept.bring_up_to_date(&self.notify, &named, state.as_fd());
+        let whole = kept.bring_up_to_date(&self.notify, &named, state.as_fd());
         self.kept = kept;
+        self.keep_again = (!whole).then(|| self.now() + KEEP_AGAIN_AFTER);
     }
 }
 

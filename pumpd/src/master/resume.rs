@@ -7,7 +7,7 @@
 //! without its channel is only not adopted.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -54,10 +54,10 @@ pub(crate) fn rehearse(
     nix::unistd::alarm::set(pump_control::constants::REHEARSE_WITHIN.as_secs() as u32);
     crate::faults::rehearsing().map_err(super::system("rehearse"))?;
     let signals = Signals::take().map_err(super::system("take signals"))?;
-    let (master, _) = from_exec(setting, state, inherited, signals)?;
+    let (master, _) = from_exec(setting, state, |number| inherited.copy(number), signals)?;
     master.wait_at_most(Some(Duration::ZERO)).map_err(super::system("wait for events"))?;
     // What is printed fits into a pipe, and who started this reads it.
-    let _ = writeln!(std::io::stdout(), "{REHEARSED}");
+    let _ = writeln!(io::stdout(), "{REHEARSED}");
     // What was taken over is another master's: nothing of it may be closed or removed in an orderly way.
     std::mem::forget(master);
     Ok(ExitStatus::Done)
@@ -72,7 +72,8 @@ pub(crate) fn resume(
 ) -> Result<ExitStatus, MasterError> {
     let begun = crate::faults::master_took_over().and_then(|()| Signals::take());
     let begun = begun.map_err(super::system("begin"));
-    let taken = begun.and_then(|signals| from_exec(setting, state, inherited, signals));
+    let taken = begun
+        .and_then(|signals| from_exec(setting, state, |number| inherited.copy(number), signals));
     let (mut master, carried) = match taken {
         Ok(taken) => taken,
         Err(source) => {
@@ -106,8 +107,9 @@ pub(crate) fn returned(
     // An alarm outlives an exec.
     nix::unistd::alarm::cancel();
     let signals = Signals::take().map_err(super::system("take signals"))?;
-    let (mut master, carried) = from_exec(setting, state, inherited, signals)?;
-    release(&carried, &[state], inherited);
+    // Nobody comes after this one, and there may be no room for copies: that may be why it is here.
+    let (mut master, carried) =
+        from_exec(setting, state, |number| inherited.take(number), signals)?;
     master.own_files(&carried);
     let how = match signal {
         0 => "could not take over".to_owned(),
@@ -133,16 +135,16 @@ fn release(carried: &Carried, others: &[RawFd], inherited: &mut Inherited) {
 fn from_exec(
     setting: Setting,
     state: RawFd,
-    inherited: &Inherited,
+    mut get: impl FnMut(RawFd) -> io::Result<OwnedFd>,
     signals: Signals,
 ) -> Result<(Master, Carried), MasterError> {
-    let state = inherited.copy(state).map_err(StateError::from)?;
+    let state = get(state).map_err(StateError::from)?;
     let carried = Carried::read(&state)?;
     let missing = || StateError::Other("it was not written for an exec".to_owned());
     let exec = carried.exec.as_ref().ok_or_else(missing)?;
     let mut named = Named::new();
     for (name, number) in &exec.numbers {
-        named.insert(name.clone(), inherited.copy(*number).map_err(StateError::from)?);
+        named.insert(name.clone(), get(*number).map_err(StateError::from)?);
     }
     let mut take = |name: &str| named.remove(name);
     let control = take("control").ok_or_else(|| StateError::Missing("control".to_owned()))?;
@@ -300,6 +302,7 @@ impl Master {
             notes: carried.notes.clone(),
             own: carried.own.clone(),
             kept: carried.kept.clone(),
+            keep_again: None,
             announced_ready: carried.announced_ready,
             abandoned: false,
             ended: None,

@@ -66,6 +66,10 @@ impl Master {
         if self.cluster.as_ref().and_then(Cluster::deadline).is_some_and(|at| at <= now) {
             self.tell(Event::Tick);
         }
+        if self.keep_again.is_some_and(|at| at <= now) {
+            self.keep_again = None;
+            self.keep();
+        }
         self.announce();
         Ok(())
     }
@@ -132,6 +136,7 @@ impl Master {
             self.control.deadline(),
             self.questions.deadline(),
             self.canary_deadline(),
+            self.keep_again,
         ];
         cluster.into_iter().chain(others.into_iter().flatten()).min()
     }

@@ -207,6 +207,30 @@ fn p5_a_master_that_is_killed_while_it_stops_is_followed_by_a_sound_one() {
     assert_eq!(cluster.api().call("GET", "/", &[], b"").expect("an answer").status, 200);
 }
 
+/// What it missed while it stood still, it is told when it goes on.
+#[test]
+fn p5_a_holder_that_stood_still_in_a_roll_catches_up() {
+    let mut cluster = held();
+    let holder = Process::of(cluster.master().parent).expect("it lives");
+    holder.signal(Signal::SIGSTOP).expect("it lives");
+    let folder = tempfile::tempdir().expect("a folder");
+    let new = fake::other_build(pumpd(), folder.path(), "new").expect("a copy");
+    assert_eq!(cluster.roll(Some(&new)).outcome.exit, ExitStatus::Done);
+    cluster.eventually(|status| status.workers.len() == 2);
+    let workers = pids(&cluster.workers());
+    holder.signal(Signal::SIGCONT).expect("it lives");
+    // The old build is let go of when all else is kept.
+    pump_test::eventually(std::time::Duration::from_secs(30), || {
+        let open = fs::read_dir(format!("/proc/{}/fd", holder.pid)).expect("it lives");
+        let links = open.flatten().filter_map(|one| fs::read_link(one.path()).ok());
+        let links: Vec<_> = links.collect();
+        let done = links.contains(&new) && links.iter().all(|link| link != pumpd());
+        if done { Ok(()) } else { Err(links) }
+    });
+    kill(&mut cluster);
+    assert_eq!(pids(&cluster.workers()), workers, "{}", cluster.log());
+}
+
 /// As for a moment while a program is installed by hand.
 #[test]
 fn p5_a_program_that_is_missing_for_a_while_is_waited_for() {
