@@ -345,6 +345,11 @@ impl Client {
         self.tallies.with(self.class, |tally| tally.closed += 1);
     }
 
+    /// A request is sent again that was not done.
+    pub(super) fn sent_again(&self) {
+        self.tallies.with(self.class, |tally| tally.sent_again += 1);
+    }
+
     pub(super) fn failed(&self, failure: Failure) {
         self.failed_because(failure, "");
     }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::clients::{Ask, Client};
+use super::clients::{Ask, Begun, Client};
 use crate::load::{Failure, Method};
 use crate::wire::{Address, Answer};
 
@@ -94,6 +94,10 @@ impl Client {
         for (ask, response) in asked {
             match timeout(self.plan.answer_within, read(response)).await {
                 Ok(Ok(answer)) => drop(self.count(&ask, Ok(answer), begun.again())),
+                Ok(Err(error)) if was_not_done(&error) => {
+                    self.sent_again();
+                    self.once_more(&ask, begun.again()).await;
+                }
                 Ok(Err(error)) => {
                     self.failed_because(Failure::Stream(ask.method), &error.to_string());
                 }
@@ -102,6 +106,29 @@ impl Client {
         }
         Some(sender)
     }
+
+    /// Sends a request that was not done on a connection of its own. This time it has to be.
+    async fn once_more(&mut self, ask: &Ask, begun: Begun) {
+        let asked = async {
+            let mut sender = connect(&self.plan.address.clone()).await?;
+            let response = send(&mut sender, ask).await?;
+            Some(read(response).await)
+        };
+        match timeout(self.plan.answer_within, asked).await {
+            Ok(Some(Ok(answer))) => drop(self.count(ask, Ok(answer), begun)),
+            Ok(Some(Err(error))) => {
+                self.failed_because(Failure::Stream(ask.method), &error.to_string());
+            }
+            Ok(None) => self.failed(Failure::Refused),
+            Err(_) => self.failed(Failure::Timeout),
+        }
+    }
+}
+
+/// The server's last GOAWAY excludes this stream: it was not done and may be sent again, whatever its
+/// method (RFC 9113, section 6.8). A client may open streams and hear of the end in the same moment.
+fn was_not_done(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }
 
 /// The same request as streams carry it. None when it was not sent.

@@ -26,6 +26,8 @@ pub struct Tally {
     /// Connections that the server closed with an announcement nobody had asked for: `Connection: close`
     /// or GOAWAY.
     pub closed: u64,
+    /// Requests that GOAWAY said were not done, and that were sent again on another connection.
+    pub sent_again: u64,
     /// How long good answers took while nothing was rolled.
     pub still: Waits,
     /// And within a roll, or across its begin or its end.

@@ -115,6 +115,8 @@ fn rolls(text: &mut String, outcome: &Outcome) {
             streams.continued, streams.ended, streams.cut, streams.resumed, streams.refused
         ),
     );
+    let again: u64 = outcome.seen.tallies.values().map(|tally| tally.sent_again).sum();
+    line("requests that GOAWAY excluded, sent again", again.to_string());
     let tcp = &outcome.tcp;
     line(
         "the kernel's counters",
