@@ -3,10 +3,12 @@
 //! Used by `pump upgrade` and `pump rollback`. The links change only when the other release is proven
 //! to serve, except where connections wait: there the service is started from the links.
 
+mod settle;
+
 use anyhow::Context as _;
 use pump_control::ExitStatus;
 use pump_control::control::{Build, Phase, Restart, Status};
-use pump_release::{Digest, Reason, ReleaseInfo, Way, may_open, way};
+use pump_release::{Digest, Gait, Reason, ReleaseInfo, Standing, gait};
 
 use crate::bundle;
 use crate::context::Context;
@@ -19,6 +21,8 @@ use crate::roll;
 use crate::service;
 use crate::systemd::systemctl;
 use crate::tool;
+
+pub(crate) use settle::settle;
 
 /// Where a release keeps the units it was made with.
 const UNITS: &str = "systemd/";
@@ -61,6 +65,16 @@ pub(crate) enum Direction {
     Forward,
     /// Current and previous change places.
     Back,
+}
+
+impl From<Gait> for Step {
+    fn from(gait: Gait) -> Self {
+        match gait {
+            Gait::Links => Self::Links,
+            Gait::ZeroDowntime => Self::Roll,
+            Gait::ConnectionsWait(reason) => Self::Restart(reason),
+        }
+    }
 }
 
 impl Step {
@@ -140,26 +154,28 @@ pub(crate) fn step(
     current: &Installed,
     candidate: &ReleaseInfo,
 ) -> Result<Step, Failure> {
-    let refused = |error: pump_release::SchemaTooNew| {
+    let gait = gait(&standing(running, current), candidate).map_err(|error| {
         Failure::new(ExitStatus::Preflight, format!("{error}; nothing was changed"))
             .hint("choose a later version with `pump upgrade --to VERSION`")
-    };
-    let Some(running) = running else {
-        may_open(current.info.schema, candidate.schema).map_err(refused)?;
-        return Ok(Step::Links);
-    };
-    if running.workers.build == candidate.build {
-        return Ok(Step::Links);
+    })?;
+    Ok(gait.into())
+}
+
+/// Where every way starts: what runs, or else what is installed.
+pub(crate) fn standing(running: Option<&Running>, current: &Installed) -> Standing {
+    match running {
+        Some(Running { master, workers }) => Standing::running(master.clone(), workers.clone()),
+        None => Standing::stopped(current.info.clone()),
     }
-    // Workers of the candidate live beside the old workers and under the old master.
-    for side in [&running.workers, &running.master] {
-        match way(side, candidate) {
-            Way::Roll => {}
-            Way::RestartConnectionsWait { reason } => return Ok(Step::Restart(reason)),
-            Way::Refused(error) => return Err(refused(error)),
-        }
+}
+
+/// What becomes of connections while the server is stopped and started.
+pub(crate) fn waits(context: &Context<'_>) -> &'static str {
+    if context.layout.is_private() {
+        "connections are refused until it is back: a private place has no systemd to hold them"
+    } else {
+        "connections wait until it is back"
     }
-    Ok(Step::Roll)
 }
 
 /// Refuses a step that the operator has not agreed to.
@@ -174,11 +190,7 @@ pub(crate) fn agree(
 ) -> Result<(), Failure> {
     let Step::Restart(reason) = step else { return Ok(()) };
     let name = candidate.name();
-    let waits = if context.layout.is_private() {
-        "connections are refused until it is back: a private place has no systemd to hold them"
-    } else {
-        "connections wait until it is back"
-    };
+    let waits = waits(context);
     if consent.zero_downtime {
         return Err(Failure::new(
             ExitStatus::OtherMagic,

@@ -12,6 +12,8 @@ mod bundles;
 mod cuts;
 #[path = "upgrade/killed.rs"]
 mod killed;
+#[path = "upgrade/plans.rs"]
+mod plans;
 #[path = "upgrade/real.rs"]
 mod real;
 #[path = "upgrade/sources.rs"]

@@ -4,7 +4,7 @@
 //! hash were checked. What it says is still checked here: a key may sign a mistake.
 
 use jiff::Timestamp;
-use semver::Version;
+use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
 use crate::{Channel, Digest, ReleaseInfo, Schema};
@@ -53,8 +53,40 @@ pub struct Release {
     pub unit: u32,
     /// As in [`ReleaseInfo::schema`].
     pub schema: Schema,
+    /// From where, and whether, it may be gone to.
+    #[serde(flatten)]
+    pub rules: Rules,
     /// One for each machine and system.
     pub artifacts: Vec<Artifact>,
+}
+
+/// What a publisher says about going to a release, beyond what its numbers say. By default nothing.
+///
+/// `upgrade_from` and `barrier` are about upgrades only: the way back is decided by the database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// The versions that may be upgraded from, such as `>=1.4.2`. As in Cargo, a pre-release matches
+    /// only where a pre-release of the same version is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade_from: Option<VersionReq>,
+    /// Whether no upgrade may leap over it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub barrier: bool,
+    /// Why nobody may go to it any more, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+    /// Why nobody may go to it for the time being, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<String>,
+}
+
+impl Rules {
+    /// Whether, and why, nobody may go to the release.
+    pub fn withdrawn(&self) -> Option<String> {
+        let revoked = self.revoked.iter().map(|why| format!("revoked ({why})"));
+        let halted = self.halted.iter().map(|why| format!("halted ({why})"));
+        revoked.chain(halted).next()
+    }
 }
 
 /// One release's bundle for one machine and system.
@@ -165,7 +197,7 @@ impl Release {
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Whatever is newest.
+    /// Whatever is newest and not withdrawn.
     Newest,
     /// This version, older ones too.
     Version(Version),
@@ -188,7 +220,7 @@ pub enum Choice<'a> {
         /// The newest on offer.
         newest: Version,
     },
-    /// The channel has no release at all.
+    /// The channel has no release that may be gone to.
     Empty,
     /// The version is not on offer.
     NotThere {
@@ -216,7 +248,7 @@ pub fn choose<'a>(
     let mut offered: Vec<&Release> = index.releases.iter().collect();
     offered.sort_by(|a, b| b.version.cmp_precedence(&a.version));
     let release = match wanted {
-        Wanted::Newest => match offered.first() {
+        Wanted::Newest => match offered.iter().find(|it| it.rules.withdrawn().is_none()) {
             Some(newest) => *newest,
             None => return Choice::Empty,
         },
@@ -254,6 +286,6 @@ pub fn choose<'a>(
     }
 }
 
-fn same(a: &Version, b: &Version) -> bool {
+pub(crate) fn same(a: &Version, b: &Version) -> bool {
     a.cmp_precedence(b).is_eq()
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use pump_release::{
     Artifact, Channel, Choice, Digest, FileList, Index, ListedFile, Reason, Release, ReleaseInfo,
-    Schema, TARGET, Wanted, Way, choose, may_open, may_run_beside, safe_path, way,
+    Rules, Schema, TARGET, Wanted, Way, choose, may_open, may_run_beside, safe_path, way,
 };
 
 fn digest(byte: u8) -> Digest {
@@ -121,6 +121,7 @@ fn index(offered: &[ReleaseInfo]) -> Index {
             accepts: info.accepts.clone(),
             unit: info.unit,
             schema: info.schema,
+            rules: Rules::default(),
             artifacts: vec![artifact],
         };
         index.put(release, now);

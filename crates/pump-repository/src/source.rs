@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
-use pump_release::{Artifact, Channel, Index, Release, ReleaseInfo, TARGET};
+use pump_release::{Artifact, Channel, Index, Release, ReleaseInfo, Rules, TARGET};
 use tough::editor::RepositoryEditor;
 use tough::schema::Target;
 use tough::{
@@ -56,6 +56,8 @@ pub struct Offer<'a> {
     pub target: &'a str,
     /// The bundle.
     pub bundle: &'a Bundle,
+    /// From where it may be gone to.
+    pub rules: Rules,
     /// Whether it mends a hole that somebody may use.
     pub security: bool,
     /// Where to read what changed.
@@ -113,6 +115,7 @@ impl Source {
             accepts: offer.info.accepts.clone(),
             unit: offer.info.unit,
             schema: offer.info.schema,
+            rules: offer.rules.clone(),
             artifacts: vec![artifact],
         };
         self.publish(now, expiry, Some((offer.channel, release, name, &offer.bundle.bytes)))

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use pump_release::{Channel, ReleaseInfo, TARGET};
+use pump_release::{Channel, ReleaseInfo, Rules, TARGET};
 use pump_repository::{Bundle, Entry, Expiry, Keys, Offer, Source, sha256};
 
 use crate::workspace;
@@ -139,6 +139,7 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
         info: &info,
         target: TARGET,
         bundle: &bundle,
+        rules: Rules::default(),
         security: args.security,
         notes_url: args.notes_url.clone(),
     };

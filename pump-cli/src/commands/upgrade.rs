@@ -3,13 +3,14 @@
 //! Everything that can be refused is refused before anything is touched: who owns the program, the
 //! signatures, magic, unit and schema, the space. The release is unpacked beside the old one and asked
 //! what it is; the master rolls onto it from its own path; only then it becomes `current`. Every cut
-//! leaves the old or the new release serving, and the same command finishes the job.
+//! leaves the old or the new release serving, and the same command finishes the job. Where the way leads
+//! over other releases, each hop is done like that, one after the other.
 
-use std::time::Instant;
+mod itinerary;
+mod run;
 
-use jiff::Timestamp;
 use pump_control::ExitStatus;
-use pump_release::{Artifact, Channel, Choice, ReleaseInfo, TARGET, Wanted, choose};
+use pump_release::{Artifact, Channel, Choice, Release, ReleaseInfo, TARGET, Wanted, choose};
 use semver::Version;
 use serde_json::json;
 
@@ -17,14 +18,17 @@ use crate::bundle;
 use crate::context::Context;
 use crate::fetch::{self, Catalogue};
 use crate::inspect;
-use crate::journal::{self, Action, Entry, Journal};
+use crate::journal::{Action, Journal};
 use crate::lock::{self, Lock};
 use crate::ownership;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure, Report};
 use crate::source;
-use crate::switch::{self, Consent, Direction, Running, Step};
+use crate::switch::{self, Direction, Running, Step};
 use crate::trust;
+
+use itinerary::{Itinerary, PlanId};
+pub(super) use run::Run;
 
 /// What has to stay free besides the release itself, in bytes.
 const ROOM_TO_SPARE: u64 = 64 * 1024 * 1024;
@@ -47,11 +51,18 @@ pub(crate) struct UpgradeArgs {
     /// Say what would be done and touch nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Do it only if the plan is still the one with this id, which `--dry-run` shows. The other flags
+    /// have to be the same.
+    #[arg(long, value_name = "ID")]
+    pub(crate) plan: Option<PlanId>,
+    /// Refuse a way over other releases.
+    #[arg(long)]
+    pub(crate) one_hop: bool,
     /// Do not ask.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Run by a timer: ask nothing, say nothing when there is nothing to do, and leave alone what
-    /// failed here or was rolled back.
+    /// Run by a timer: ask nothing, say nothing when there is nothing to do, leave alone what failed
+    /// here or was rolled back, and take no way over other releases.
     #[arg(long)]
     pub(crate) unattended: bool,
     /// Where releases come from, instead of what `upgrade.toml` says.
@@ -75,12 +86,24 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
         let catalogue = fetch::catalogue(&context.layout, &wish, &trust)?;
         let wanted = args.to.clone().map_or(Wanted::Newest, Wanted::Version);
         let choice = choose(&catalogue.index, Some(&current.info), &wanted, TARGET);
-        let Some((candidate, artifact)) = taken(choice, &current, &args, context)? else {
+        let Some((release, candidate)) = taken(choice, &current, &args, context)? else {
             return Ok(None);
         };
-        upgrade(
-            &args, context, &lock, &releases, &current, &catalogue, &candidate, artifact, &mut run,
-        )
+        run.to = Some(candidate.name());
+        let running = switch::running(context, &releases)?;
+        let standing = switch::standing(running.as_ref(), &current);
+        let plan = Itinerary::plan(&args, context, &catalogue.index, &standing, release, &current)?;
+        if args.check {
+            return Err(available(context, &current, &plan));
+        }
+        refuse_rejected(&args, context, &candidate.name())?;
+        plan.refuse_another(args.plan.as_ref())?;
+        if args.dry_run {
+            plan.tell(context, &args);
+            return Ok(None);
+        }
+        plan.agree(context, &args)?;
+        follow(context, &lock, &releases, &current, &catalogue, &plan, &mut run)
     })();
     run.end(ended, args.check || args.dry_run)
 }
@@ -96,7 +119,7 @@ fn taken<'a>(
     current: &Installed,
     args: &UpgradeArgs,
     context: &Context<'_>,
-) -> Result<Option<(ReleaseInfo, &'a Artifact)>, Failure> {
+) -> Result<Option<(&'a Release, ReleaseInfo)>, Failure> {
     let report = Report { quiet: context.report.quiet || args.unattended, ..context.report };
     let nothing = |text: String| {
         report.say(&text);
@@ -106,7 +129,7 @@ fn taken<'a>(
         Ok(None)
     };
     match choice {
-        Choice::Take { release, artifact } => Ok(Some((release.info(artifact), artifact))),
+        Choice::Take { release, artifact } => Ok(Some((release, release.info(artifact)))),
         Choice::Installed => nothing(format!("already on {}, nothing to do", current.name)),
         Choice::NothingNewer { newest } => nothing(format!(
             "{} is newer than {newest}, the newest on offer, nothing to do",
@@ -135,65 +158,79 @@ fn taken<'a>(
     }
 }
 
-fn upgrade(
-    args: &UpgradeArgs,
+/// Refuses, for a timer, what failed here or was left on purpose.
+fn refuse_rejected(args: &UpgradeArgs, context: &Context<'_>, name: &str) -> Result<(), Failure> {
+    if !args.unattended {
+        return Ok(());
+    }
+    let Some(entry) = Journal::of(&context.layout).rejected(name)? else { return Ok(()) };
+    let why = match entry.action {
+        Action::Rollback => "somebody went back from it".to_owned(),
+        _ => format!("it failed: {}", entry.result),
+    };
+    Err(Failure::new(
+        ExitStatus::Held,
+        format!("{name} is left alone, since on {:.0} {why}", entry.at),
+    )
+    .hint("a newer release is taken; to try this one again, run `pump upgrade` by hand"))
+}
+
+/// Goes a plan, hop by hop. Each ends with a release that serves and is current, so a failure leaves the
+/// hop before in place.
+fn follow(
     context: &Context<'_>,
     lock: &Lock,
     releases: &Releases,
     current: &Installed,
     catalogue: &Catalogue,
-    candidate: &ReleaseInfo,
-    artifact: &Artifact,
+    plan: &Itinerary<'_>,
     run: &mut Run<'_>,
 ) -> Result<Option<String>, Failure> {
-    let name = candidate.name();
-    run.to = Some(name.clone());
-    let running = switch::running(context, releases)?;
-    let step = switch::step(running.as_ref(), current, candidate)?;
-    if args.check {
-        return Err(available(context, current, &name, &step));
-    }
-    if args.unattended
-        && let Some(entry) = Journal::of(&context.layout).rejected(&name)?
-    {
-        let why = match entry.action {
-            Action::Rollback => "somebody went back from it".to_owned(),
-            _ => format!("it failed: {}", entry.result),
+    let mut from = current.clone();
+    let mut done = None;
+    for (number, hop) in (1..).zip(plan.hops()) {
+        if let Some(said) = done.take() {
+            run.arrived(said);
+            context.report.value(&json!({
+                "result": "hop", "hop": number - 1, "of": plan.hops().len(), "to": from.name,
+            }));
+        }
+        run.to = Some(hop.to.name());
+        let one_hop = || {
+            let running = switch::running(context, releases)?;
+            let step = switch::step(running.as_ref(), &from, &hop.to)?;
+            plan.refuse_worse(number, hop, &step)?;
+            if plan.hops().len() > 1 {
+                context.report.say(plan.heading(number, hop));
+            }
+            let to = stage(context, releases, catalogue, &hop.to, hop.artifact)?;
+            if step == Step::Roll {
+                switch::settle(context, releases, &hop.to)?;
+            }
+            let said = switch::go(context, lock, releases, &step, &from, &to, Direction::Forward)?;
+            tidy(context, releases, running.as_ref());
+            Ok((to, said))
         };
-        return Err(Failure::new(
-            ExitStatus::Held,
-            format!("{name} is left alone, since on {:.0} {why}", entry.at),
-        )
-        .hint("a newer release is taken; to try this one again, run `pump upgrade` by hand"));
+        let (to, said) = one_hop().map_err(|failure| plan.stranded(number, &from, failure))?;
+        (from, done) = (to, Some(said));
     }
-    let consent =
-        Consent { zero_downtime: args.zero_downtime, yes: args.yes, may_ask: !args.unattended };
-    switch::agree(context, &step, candidate, consent)?;
-    if args.dry_run {
-        context.report.result(format_args!("{name}, after {}, {}", current.name, step.sentence()));
-        context.report.value(&json!({
-            "result": "dry-run", "from": current.name, "to": name, "way": step.word(), "exit": 0,
-        }));
-        return Ok(None);
-    }
-    let candidate = stage(context, releases, catalogue, candidate, artifact)?;
-    let done = switch::go(context, lock, releases, &step, current, &candidate, Direction::Forward)?;
-    tidy(context, releases, running.as_ref());
     context.report.value(&json!({
-        "result": "upgraded", "from": current.name, "to": name, "way": step.word(), "exit": 0,
+        "result": "upgraded", "from": current.name, "to": from.name, "way": plan.word(),
+        "hops": plan.hops().len(), "exit": 0,
     }));
-    Ok(Some(done))
+    Ok(done)
 }
 
 /// An update is available: told as a result, though the exit status is not 0.
-fn available(context: &Context<'_>, current: &Installed, name: &str, step: &Step) -> Failure {
+fn available(context: &Context<'_>, current: &Installed, plan: &Itinerary<'_>) -> Failure {
+    let name = plan.to();
     let text =
-        format!("{name} is available, {} is installed; it {}", current.name, step.sentence());
+        format!("{name} is available, {} is installed; it {}", current.name, plan.sentence());
     let exit = ExitStatus::UpdateAvailable;
     context.report.result(&text);
     context.report.value(&json!({
-        "result": "available", "installed": current.name, "available": name, "way": step.word(),
-        "text": text, "exit": exit,
+        "result": "available", "installed": current.name, "available": name, "way": plan.word(),
+        "hops": plan.hops().len(), "text": text, "exit": exit,
     }));
     Failure::new(exit, text)
 }
@@ -261,59 +298,5 @@ pub(super) fn tidy(context: &Context<'_>, releases: &Releases, running: Option<&
     let needed: Vec<_> = running.iter().map(|it| it.master.build).collect();
     if let Err(error) = releases.tidy(&needed) {
         context.report.warn(format_args!("could not remove old releases: {error:#}"));
-    }
-}
-
-/// One run, for the history.
-pub(super) struct Run<'a> {
-    context: &'a Context<'a>,
-    began: Instant,
-    at: Timestamp,
-    action: Action,
-    from: String,
-    /// The release that it is about, once that is known.
-    pub(super) to: Option<String>,
-}
-
-impl<'a> Run<'a> {
-    pub(super) fn begin(action: Action, from: &Installed, context: &'a Context<'a>) -> Self {
-        let (began, at) = (Instant::now(), Timestamp::now());
-        Self { context, began, at, action, from: from.name.clone(), to: None }
-    }
-
-    /// Writes how it ended, unless it was to look only, and prints what happened.
-    pub(super) fn end(self, ended: Result<Option<String>, Failure>, looked: bool) -> Ended {
-        let (exit, result) = match &ended {
-            Ok(None) => return Ok(ExitStatus::Done),
-            Ok(Some(text)) => (ExitStatus::Done, text.clone()),
-            Err(failure) => (failure.exit, failure.error.clone()),
-        };
-        // A network that is down every hour is no history; that somebody forged something is.
-        let told =
-            looked || matches!(exit, ExitStatus::Temporary | ExitStatus::Held | ExitStatus::Usage);
-        if !told {
-            let entry = Entry {
-                at: self.at,
-                who: journal::who(),
-                action: self.action,
-                from: Some(self.from),
-                to: self.to,
-                exit,
-                result: result.clone(),
-                seconds: self.began.elapsed().as_secs(),
-            };
-            if let Err(error) = Journal::of(&self.context.layout).append_unless_repeated(&entry) {
-                self.context.report.warn(format_args!("the history lacks this run: {error:#}"));
-            }
-        }
-        match ended {
-            // Has been told as a result.
-            Err(failure) if failure.exit == ExitStatus::UpdateAvailable => Ok(failure.exit),
-            Err(failure) => Err(failure),
-            Ok(_) => {
-                self.context.report.say(result);
-                Ok(exit)
-            }
-        }
     }
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use pump_control::control::{Ask, Build, Event, Outcome, Phase, Reply, Request, Restart, Status};
+use pump_control::control::{
+    Ask, Build, Event, Outcome, Phase, Reply, Request, Restart, Status, Worker,
+};
 use pump_control::{ExitStatus, encode};
 use pump_repository::sha256;
 
@@ -18,6 +20,11 @@ struct State {
     status: Status,
     asked: Vec<Restart>,
     outcome: Option<Outcome>,
+    /// Whether a roll ends with the master, as it does in a server that can replace it in place.
+    replaced: bool,
+    /// How often a worker of the build before is still seen after a roll.
+    lingers: usize,
+    seen: usize,
     /// It ends in the middle of a roll; what the next master says then, one after another.
     after_death: Option<Vec<Status>>,
     next: Vec<Status>,
@@ -57,6 +64,9 @@ impl Master {
             status,
             asked: Vec::new(),
             outcome: None,
+            replaced: false,
+            lingers: 0,
+            seen: 0,
             after_death: None,
             next: Vec::new(),
             ended: false,
@@ -81,6 +91,16 @@ impl Master {
         let outcome =
             Outcome { exit, text: text.to_owned(), hint: None, output: vec!["no good".into()] };
         self.state.lock().expect("no test panics with it").outcome = Some(outcome);
+    }
+
+    /// Every roll ends with the master from now on, which becomes the candidate.
+    pub(crate) fn is_replaced(&self) {
+        self.state.lock().expect("no test panics with it").replaced = true;
+    }
+
+    /// After every roll a worker of the build before is seen so many times.
+    pub(crate) fn lingers(&self, times: usize) {
+        self.state.lock().expect("no test panics with it").lingers = times;
     }
 
     /// In the middle of the next roll it closes every connection. The next master says these, one after
@@ -123,6 +143,10 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
     match request.ask {
         Ask::Status => {
             let mut state = state.lock().expect("no test panics with it");
+            if state.seen == 0 {
+                state.status.workers.clear();
+            }
+            state.seen = state.seen.saturating_sub(1);
             let says = Box::new(state.status.clone());
             if let Some(next) = state.next.pop() {
                 state.status = next;
@@ -148,7 +172,13 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
             }
             let outcome = state.outcome.clone().unwrap_or_else(|| {
                 let path = restart.candidate.expect("pump names its candidate");
-                state.status.workers_build = build_at(&path, "2.0.0");
+                let new = build_at(&path, "2.0.0");
+                if state.replaced {
+                    state.status.master = new.clone();
+                }
+                let old = std::mem::replace(&mut state.status.workers_build, new);
+                state.status.workers = vec![Worker { worker: 1, build: old, ..Worker::default() }];
+                state.seen = state.lingers;
                 let text = "all workers are new".to_owned();
                 Outcome { exit: ExitStatus::Done, text, hint: None, output: Vec::new() }
             });

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use jiff::Timestamp;
-use pump_release::{Channel, FileList, ListedFile, ReleaseInfo, Schema, TARGET};
+use pump_release::{Channel, FileList, ListedFile, ReleaseInfo, Rules, Schema, TARGET};
 use pump_repository::{Bundle, Entry, Expiry, Keys, Offer, Source, sha256};
 use tempfile::TempDir;
 
@@ -19,8 +19,11 @@ use tempfile::TempDir;
 pub(crate) struct Wanted {
     pub(crate) version: &'static str,
     pub(crate) magic: u32,
+    pub(crate) accepts: &'static [u32],
     pub(crate) unit: u32,
     pub(crate) schema: Schema,
+    /// What its publisher says about going to it.
+    pub(crate) rules: Rules,
     /// What the daemon's script does when it is asked what it is, instead of saying so.
     pub(crate) instead: Option<&'static str>,
 }
@@ -28,15 +31,23 @@ pub(crate) struct Wanted {
 /// A release that differs from others by its version only.
 pub(crate) fn version(version: &'static str) -> Wanted {
     let schema = Schema { version: 3, compat: 3 };
-    Wanted { version, magic: 1, unit: 1, schema, instead: None }
+    Wanted {
+        version,
+        magic: 1,
+        accepts: &[],
+        unit: 1,
+        schema,
+        rules: Rules::default(),
+        instead: None,
+    }
 }
 
 impl Wanted {
     pub(crate) fn daemon(&self) -> Vec<u8> {
-        let Self { version, magic, unit, schema, .. } = self;
+        let Self { version, magic, accepts, unit, schema, .. } = self;
         let (schema, compat) = (schema.version, schema.compat);
         let said = format!(
-            r#"{{"version":"{version}","build":"@BUILD@","magic":{magic},"unit":{unit},"schema":{{"version":{schema},"compat":{compat}}}}}"#
+            r#"{{"version":"{version}","build":"@BUILD@","magic":{magic},"accepts":{accepts:?},"unit":{unit},"schema":{{"version":{schema},"compat":{compat}}}}}"#
         );
         let say = format!(
             "build=$(/usr/bin/sha256sum <\"$0\"); echo '{said}' | /bin/sed \"s/@BUILD@/${{build%% *}}/\""
@@ -53,7 +64,7 @@ impl Wanted {
             version: self.version.parse().expect("a version"),
             build: sha256(&self.daemon()),
             magic: self.magic,
-            accepts: Vec::new(),
+            accepts: self.accepts.to_vec(),
             unit: self.unit,
             schema: self.schema,
         }
@@ -125,16 +136,25 @@ impl Place {
         target: &str,
         expiry: Expiry,
     ) {
-        self.put(&wanted.info(), bundle, target, expiry);
+        self.put(&wanted.info(), &wanted.rules, bundle, target, expiry);
     }
 
     pub(crate) fn offer_info(&self, info: &ReleaseInfo, bundle: &Bundle) {
-        self.put(info, bundle, TARGET, Expiry::usual(Timestamp::now()));
+        self.put(info, &Rules::default(), bundle, TARGET, Expiry::usual(Timestamp::now()));
     }
 
-    fn put(&self, info: &ReleaseInfo, bundle: &Bundle, target: &str, expiry: Expiry) {
+    pub(crate) fn put(
+        &self,
+        info: &ReleaseInfo,
+        rules: &Rules,
+        bundle: &Bundle,
+        target: &str,
+        expiry: Expiry,
+    ) {
         let channel = Channel::Stable;
-        let offer = Offer { channel, info, target, bundle, security: false, notes_url: None };
+        let rules = rules.clone();
+        let offer =
+            Offer { channel, info, target, bundle, rules, security: false, notes_url: None };
         self.source.offer(&offer, Timestamp::now(), expiry).expect("a release can be offered");
     }
 

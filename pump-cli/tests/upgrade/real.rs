@@ -7,8 +7,10 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use pump_release::ReleaseInfo;
-use pump_repository::{Bundle, Entry, sha256};
+use jiff::Timestamp;
+use pump_release::{ReleaseInfo, Rules, TARGET};
+use pump_repository::{Bundle, Entry, Expiry, sha256};
+use pump_test::fake::{Faults, faulty};
 use pump_test::load::{Load, Plan};
 use pump_test::process::Process;
 use pump_test::{Account, Api};
@@ -128,6 +130,35 @@ fn a_running_server_is_rolled_forth_and_back_by_the_same_master() {
     assert_eq!(served.place.link("current"), Some(served.info.name()));
     assert_eq!(served.place.link("previous"), Some(new.name()));
     assert_eq!(served.status()["workers_build"]["build"], served.info.build.to_string());
+}
+
+#[test]
+fn a_way_over_a_barrier_is_rolled_twice_by_the_same_master() {
+    let served = Served::new();
+    let began = served.status();
+    let real = served.place.path("opt/pump/current/bin/pumpd");
+    let offer = |version: &str, barrier| {
+        let faults = Faults { version: Some(version.to_owned()), ..Faults::default() };
+        let path = faulty(&real, served.place.folder(), version, &faults).expect("it is made");
+        let told = Command::new(&path).arg("release-info").output().expect("it can be run");
+        let info: ReleaseInfo = serde_json::from_slice(&told.stdout).expect("release information");
+        let program = fs::read(&path).expect("our own file");
+        let bundle = Bundle::pack(&info, vec![Entry::program("bin/pumpd", program)]);
+        let bundle = bundle.expect("an honest bundle can be packed");
+        let rules = Rules { barrier, ..Rules::default() };
+        served.place.put(&info, &rules, &bundle, TARGET, Expiry::usual(Timestamp::now()));
+        info
+    };
+    let (barrier, new) = (offer("9.1.0", true), offer("9.2.0", false));
+    let ran = served.place.pump(&["upgrade", "--zero-downtime"]);
+    ran.ended(0, &format!("{} serves", barrier.name()));
+    ran.ended(0, &format!("{} serves", new.name()));
+    assert_eq!(served.place.link("current"), Some(new.name()));
+    assert_eq!(served.place.link("previous"), Some(barrier.name()));
+    let now = served.status();
+    assert_eq!(now["pid"], began["pid"]);
+    assert_eq!(now["workers_build"]["build"], new.build.to_string());
+    assert_eq!(now["master"]["build"], new.build.to_string());
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! One run of `pump upgrade` or `pump rollback`, and what the history says of it.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use pump_control::ExitStatus;
+
+use crate::context::Context;
+use crate::journal::{self, Action, Entry, Journal};
+use crate::releases::Installed;
+use crate::report::{Ended, Failure};
+
+/// One run, for the history.
+pub(in crate::commands) struct Run<'a> {
+    context: &'a Context<'a>,
+    began: Instant,
+    at: Timestamp,
+    action: Action,
+    from: String,
+    /// The release that it is about, once that is known.
+    pub(in crate::commands) to: Option<String>,
+}
+
+impl<'a> Run<'a> {
+    pub(in crate::commands) fn begin(
+        action: Action,
+        from: &Installed,
+        context: &'a Context<'a>,
+    ) -> Self {
+        let (began, at) = (Instant::now(), Timestamp::now());
+        Self { context, began, at, action, from: from.name.clone(), to: None }
+    }
+
+    /// A hop of several is done: it is told and written, and the next one begins.
+    pub(super) fn arrived(&mut self, result: String) {
+        self.context.report.say(&result);
+        self.write(ExitStatus::Done, result);
+        if let Some(to) = self.to.take() {
+            self.from = to;
+        }
+        (self.began, self.at) = (Instant::now(), Timestamp::now());
+    }
+
+    fn write(&self, exit: ExitStatus, result: String) {
+        let entry = Entry {
+            at: self.at,
+            who: journal::who(),
+            action: self.action,
+            from: Some(self.from.clone()),
+            to: self.to.clone(),
+            exit,
+            result,
+            seconds: self.began.elapsed().as_secs(),
+        };
+        if let Err(error) = Journal::of(&self.context.layout).append_unless_repeated(&entry) {
+            self.context.report.warn(format_args!("the history lacks this run: {error:#}"));
+        }
+    }
+
+    /// Writes how it ended, unless it was to look only, and prints what happened.
+    pub(in crate::commands) fn end(
+        self,
+        ended: Result<Option<String>, Failure>,
+        looked: bool,
+    ) -> Ended {
+        let (exit, result) = match &ended {
+            Ok(None) => return Ok(ExitStatus::Done),
+            Ok(Some(text)) => (ExitStatus::Done, text.clone()),
+            Err(failure) => (failure.exit, failure.error.clone()),
+        };
+        // A network that is down every hour is no history; that somebody forged something is.
+        let told =
+            looked || matches!(exit, ExitStatus::Temporary | ExitStatus::Held | ExitStatus::Usage);
+        if !told {
+            self.write(exit, result.clone());
+        }
+        match ended {
+            // Has been told as a result.
+            Err(failure) if failure.exit == ExitStatus::UpdateAvailable => Ok(failure.exit),
+            Err(failure) => Err(failure),
+            Ok(_) => {
+                self.context.report.say(result);
+                Ok(exit)
+            }
+        }
+    }
+}
