@@ -13,6 +13,8 @@ mod child;
 mod cluster;
 mod control;
 mod deeds;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod generation;
 mod jobs;
 mod keeper;

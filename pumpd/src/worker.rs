@@ -12,6 +12,8 @@ mod connection;
 mod drain;
 mod event_stream;
 mod figures;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod hand_over;
 mod handler;
 mod head;

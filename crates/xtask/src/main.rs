@@ -5,6 +5,7 @@
 mod demo;
 mod dist;
 mod figures;
+mod fuzz;
 mod test;
 mod torture;
 
@@ -25,6 +26,8 @@ enum Chore {
     Dist(dist::Args),
     /// Measure what the documents promise.
     Figures(figures::Args),
+    /// Throw bytes at what reads bytes of others.
+    Fuzz(fuzz::Args),
     /// Roll a server again and again under every kind of client, and count what they lose.
     Torture(torture::Args),
     /// A web server that does nothing but answer, for `torture` to compare with.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Dist(args) => dist::run(&args),
         Chore::Figures(args) => figures::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Torture(args) => torture::run(&args),
         Chore::Bare(args) => torture::bare(&args),
     };

@@ -160,8 +160,11 @@ impl Carried {
         Self::parse(&text)
     }
 
-    fn parse(text: &[u8]) -> Result<Self, StateError> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, StateError> {
         let state: Self = serde_json::from_slice(text)?;
+        if !state.cluster.is_counted() {
+            return Err(StateError::Other("its numbers are of no cluster".to_owned()));
+        }
         let follows = state.magic == MAGIC
             || ACCEPTS.contains(&state.magic)
             || state.accepts.contains(&MAGIC);

@@ -5,6 +5,8 @@
 //! has their lines and who may ask what, `http` the one request that a scraper may make instead.
 
 mod client;
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) mod fuzz;
 mod http;
 
 use std::collections::BTreeMap;

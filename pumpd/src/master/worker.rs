@@ -220,7 +220,7 @@ pub(crate) enum Gossip {
     Lie(String),
 }
 
-fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, Gossip> {
+pub(super) fn understand(line: Line, generation: GenerationId) -> Result<FromWorker, Gossip> {
     let unknown = |text: &str| Gossip::Unknown(format!("said {text}, ignoring it"));
     let Line::Whole(bytes) = line else {
         return Err(unknown("a line that is too long"));

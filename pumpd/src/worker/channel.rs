@@ -177,7 +177,7 @@ impl Channel {
     }
 }
 
-fn understand(line: &Line) -> Option<ToWorker> {
+pub(super) fn understand(line: &Line) -> Option<ToWorker> {
     match line {
         Line::Whole(bytes) => serde_json::from_slice(bytes).ok(),
         Line::Oversized => None,

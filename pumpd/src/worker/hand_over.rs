@@ -42,6 +42,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const TAKEN: u8 = b'+';
 const REFUSED: u8 = b'-';
 
+/// Reads a message, for `crate::fuzz`. What is understood is said again and understood the same way.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn decode(bytes: &[u8]) {
+    if let Some(message) = Message::decode(bytes)
+        && let Some(again) = message.encode(2)
+    {
+        assert_eq!(Message::decode(&again), Some(message));
+    }
+}
+
 /// Begins to hand connections over through `socket`.
 ///
 /// # Errors

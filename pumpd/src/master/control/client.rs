@@ -216,7 +216,7 @@ fn may_change(stream: &UnixStream) -> bool {
 }
 
 /// A request, or what is wrong with the line. Unknown fields are dropped.
-fn understand(line: Line, may_change: bool) -> Result<Ask, Reply> {
+pub(super) fn understand(line: Line, may_change: bool) -> Result<Ask, Reply> {
     let error = |code, message: String| Err(Reply::Error { code, message });
     let Line::Whole(bytes) = line else {
         let message = format!("the line is longer than {MAX_CONTROL_LINE} bytes");

@@ -134,6 +134,20 @@ pub(crate) struct CarriedLatch {
     pub(crate) failure: CarriedFailure,
 }
 
+impl CarriedCluster {
+    /// Whether its numbers are of a cluster that has counted from one. There is room to count on then.
+    pub(crate) fn is_counted(&self) -> bool {
+        const NEVER_REACHED: u64 = 1 << 60;
+        let of_workers = self.workers.iter().flat_map(|one| [one.worker, one.generation]);
+        let of_roll = self.roll.iter().flat_map(|roll| [roll.roll, roll.generation]);
+        [self.pinned, self.next_worker, self.next_roll, self.next_generation]
+            .into_iter()
+            .chain(of_workers)
+            .chain(of_roll)
+            .all(|number| number < NEVER_REACHED)
+    }
+}
+
 /// As the text has it. What is longer than half a million years is that long.
 pub(crate) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
