@@ -100,8 +100,17 @@ fn watch(master: u32, port: u16, stop: &AtomicBool) -> Census {
     let mut last = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         census.processes += look(master, &sockets, &mut known);
+        let count = |known: &BTreeMap<u32, One>| {
+            known.values().filter(|one| matches!(one, One::Ready { .. })).count()
+        };
+        let mut ready = count(&known);
+        if ready < census.least_ready && census.looks > 0 {
+            // A look takes its time, in which a worker may have come and another one have left. What is
+            // true is seen twice.
+            census.processes += look(master, &sockets, &mut known);
+            ready = ready.max(count(&known));
+        }
         let workers = known.values().filter(|one| **one != One::Other).count();
-        let ready = known.values().filter(|one| matches!(one, One::Ready { .. })).count();
         census.looks += 1;
         census.least_ready = census.least_ready.min(ready);
         census.most_processes = census.most_processes.max(workers);
