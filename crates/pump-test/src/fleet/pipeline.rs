@@ -40,7 +40,7 @@ impl Client {
         let count = 2 + self.random.next() % (MOST - 1);
         let asks: Vec<_> = (0..count).map(|number| self.get(turn + number, false)).collect();
         let mut bytes: Vec<u8> = asks.iter().flat_map(|ask| ask.bytes.iter().copied()).collect();
-        let begun = self.begin();
+        let mut begun = self.begin();
         // Every other time the end of the last request comes later.
         let late = if turn.is_multiple_of(2) { 0 } else { self.random.next() as usize % 40 };
         let rest = bytes.split_off(bytes.len() - late);
@@ -48,6 +48,8 @@ impl Client {
         let _ = used.connection.send(&bytes).await;
         if late > 0 {
             tokio::time::sleep(self.random.between(Duration::ZERO, WITHIN)).await;
+            // The pause is the client's own.
+            begun = self.begin().in_turn_of(&begun);
             let _ = used.connection.send(&rest).await;
         }
         for (number, ask) in asks.iter().enumerate() {

@@ -104,7 +104,8 @@ impl Client {
             connection.first_byte().await
         });
         first.await.map_err(|_| Failure::Timeout)?.map_err(of)?;
-        let first_byte = Instant::now();
+        // It pauses before it looks.
+        let first_byte = Instant::now() - PACE.pause;
         let answer = timeout(AT_LEISURE, connection.answer()).await;
         Ok((answer.map_err(|_| Failure::Timeout)?.map_err(of)?, first_byte))
     }
