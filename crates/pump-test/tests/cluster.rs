@@ -73,7 +73,13 @@ fn p1_clients_see_nothing_of_a_roll() {
 
     assert_unharmed(&cluster, &report);
     assert_eq!(builds(&cluster), only(&next));
-    assert_eq!(cluster.master(), master, "the same process");
+    let now = cluster.master();
+    assert_eq!((now.pid, now.started), (master.pid, master.started), "the same process");
+    assert_eq!(
+        now.build().expect("it lives"),
+        sha256(&next).expect("it is readable"),
+        "as another build"
+    );
     let after = report.servers_within(rolled_at..Duration::MAX);
     assert!(after.iter().all(|server| server.generation > old.generation), "{after:?}");
 }
