@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use pump_control::ExitStatus;
 
 use crate::commands::{
-    account, completions, generate, history, install, metrics, restart, rollback, start, status,
-    stop, uninstall, upgrade,
+    account, completions, generate, history, install, metrics, package, restart, rollback, start,
+    status, stop, uninstall, upgrade,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -67,6 +67,9 @@ pub(crate) enum Command {
     Account(account::AccountArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
+    /// What the scripts of a package ask for.
+    #[command(hide = true)]
+    Package(package::PackageArgs),
     /// Make files for a release from this definition.
     #[command(hide = true)]
     Generate(generate::GenerateArgs),

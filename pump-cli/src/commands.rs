@@ -6,6 +6,7 @@ pub(crate) mod generate;
 pub(crate) mod history;
 pub(crate) mod install;
 pub(crate) mod metrics;
+pub(crate) mod package;
 pub(crate) mod restart;
 pub(crate) mod rollback;
 pub(crate) mod start;
@@ -20,6 +21,7 @@ use pump_control::{ExitStatus, Layout};
 use crate::cli::{Cli, Command};
 use crate::context::Context;
 use crate::host::Host;
+use crate::ownership;
 use crate::report::{Ended, Report};
 
 /// Does what the command line says. `None` when the line asked for help and had it.
@@ -33,7 +35,7 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
             std::path::absolute(root)
                 .with_context(|| format!("could not make `{}` absolute", root.display()))?,
         ),
-        None => Layout::system(),
+        None => ownership::layout(),
     };
     let report = Report { json: global.json, quiet: global.quiet };
     let context = Context { host, layout, report };
@@ -45,6 +47,7 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::History(args) => history::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Metrics(args) => metrics::run(args, &context),
+        Command::Package(args) => package::run(args, &context),
         Command::Restart(args) => restart::run(args, &context),
         Command::Start(args) => start::run(args, &context),
         Command::Stop(args) => stop::run(args, &context),

@@ -25,6 +25,10 @@ pub(crate) enum Group {
     Runtime,
     /// What only a private place has.
     Private,
+    /// What only an installation has whose program a package manager owns.
+    Packaged,
+    /// What a package brings, and its manager makes and removes.
+    Shipped,
 }
 
 /// What kind of file an entry is.
@@ -64,9 +68,12 @@ impl Entry {
     /// Whether this installation has such an entry.
     pub(crate) fn belongs_to(&self, layout: &Layout) -> bool {
         match self.group {
-            Group::Unit => !layout.is_private(),
+            Group::Unit => !layout.is_private() && !layout.is_packaged(),
             Group::Private => layout.is_private(),
-            Group::Program | Group::Config | Group::Data | Group::Runtime => true,
+            Group::Packaged => layout.is_packaged(),
+            Group::Program => !layout.is_packaged(),
+            Group::Shipped => false,
+            Group::Config | Group::Data | Group::Runtime => true,
         }
     }
 }
@@ -120,6 +127,8 @@ impl FromStr for Group {
             "unit" => Self::Unit,
             "runtime" => Self::Runtime,
             "private" => Self::Private,
+            "packaged" => Self::Packaged,
+            "shipped" => Self::Shipped,
             _ => return Err(()),
         })
     }

@@ -1,18 +1,19 @@
 //! Who owns the files that make up pump on this machine.
 //!
 //! What a package manager owns is never written over: it would be undone, or break, with the next
-//! run of that package manager.
+//! run of that package manager. Where it brought a whole release, the service runs a copy of it that is
+//! ours: [`layout`] says which of the two installations a machine has.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pump_control::ExitStatus;
+use pump_control::{ExitStatus, Layout};
 
 use crate::context::Context;
 use crate::report::Failure;
 use crate::tool;
 
-/// Where packages put the program.
+/// Where packages, ours or others', put the program.
 const PACKAGED: [&str; 2] = ["/usr/lib/pump/pumpd", "/usr/bin/pump"];
 
 /// A package manager that owns a file.
@@ -26,12 +27,22 @@ pub(crate) struct Owner {
     pub(crate) file: PathBuf,
 }
 
-/// Refuses when a package manager owns pump here, or the file that runs now.
+/// The machine's installation: our own tree, or the one beside what a package brought. With both, our own
+/// tree is the one that serves, until `pump adopt` hands it over.
+pub(crate) fn layout() -> Layout {
+    let own = Layout::system();
+    let brought = Path::new(Layout::PAYLOAD).join("RELEASE.json").exists();
+    if brought && own.current().symlink_metadata().is_err() { Layout::packaged() } else { own }
+}
+
+/// Refuses when a package manager owns pump here, or the file that runs now, and what the verb does is
+/// that manager's to do.
 ///
 /// # Errors
 /// Exit 80, with the command of that package manager.
 pub(crate) fn refuse_packaged(context: &Context<'_>, verb: &str) -> Result<(), Failure> {
-    if context.layout.is_private() {
+    // Where a package brought all of a release, everything but removing it is done on our copy.
+    if context.layout.is_private() || (context.layout.is_packaged() && verb != "uninstall") {
         return Ok(());
     }
     let running = context.host.program.iter().cloned();

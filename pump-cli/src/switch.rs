@@ -303,7 +303,9 @@ fn renew_units(
     from: &Installed,
     to: &Installed,
 ) -> Result<(), Failure> {
-    if context.layout.is_private() || units_of(from)? == units_of(to)? {
+    // A package brings its units by itself.
+    let not_ours = context.layout.is_private() || context.layout.is_packaged();
+    if not_ours || units_of(from)? == units_of(to)? {
         return Ok(());
     }
     let pump = to.path.join("bin/pump");

@@ -1,6 +1,7 @@
 //! `systemctl` and its kin.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context as _;
@@ -21,6 +22,27 @@ pub(crate) fn systemctl(words: &[&str]) -> anyhow::Result<()> {
 /// Whether a unit is active.
 pub(crate) fn is_active(unit: &str) -> bool {
     property(unit, "ActiveState").is_some_and(|state| state == "active")
+}
+
+/// Whether a unit runs or is about to.
+pub(crate) fn is_busy(unit: &str) -> bool {
+    property(unit, "ActiveState").is_some_and(|state| state == "active" || state == "activating")
+}
+
+/// Starts a program in a unit of its own, which outlives whoever asked (systemd-run(1)).
+///
+/// # Errors
+/// What systemd-run wrote, also when a unit of that name runs already.
+pub(crate) fn run_in_unit(
+    unit: &str,
+    description: &str,
+    program: &Path,
+    words: &[&str],
+) -> anyhow::Result<()> {
+    let (unit, description) = (format!("--unit={unit}"), format!("--description={description}"));
+    let program = program.to_string_lossy();
+    let before = ["--quiet", "--collect", "--no-ask-password", &unit, &description, "--", &program];
+    run("systemd-run", &[&before[..], words].concat(), "")
 }
 
 /// Whether a unit is started at boot.

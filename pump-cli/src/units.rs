@@ -22,6 +22,11 @@ const HASH: &str = "# made by `pump install`; changes belong in a drop-in. ";
 /// What a stop may take beyond draining: lingering connections, the kill, the reaping.
 const BEYOND_DRAIN: Duration = Duration::from_secs(60);
 
+/// What `pump install` proposes to listen on, and how long pumpd drains when it is not told: the units of a
+/// package are for that.
+const USUAL_LISTEN: &str = "127.0.0.1:8000";
+const USUAL_DRAIN_SECONDS: u64 = 30;
+
 /// The units that serve: the socket first, as it is started first and stopped last.
 pub(crate) const SERVING: [&str; 2] = ["pumpd.socket", "pumpd.service"];
 
@@ -43,26 +48,18 @@ pub(crate) struct Unit {
     pub(crate) text: String,
 }
 
-/// Every unit of an installation with this configuration.
+/// Whether a unit has to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needed(pub(crate) bool);
+
+/// Every unit of an installation of our own tree with this configuration.
 pub(crate) fn units(checked: &Checked) -> Vec<Unit> {
-    let listen: Vec<String> = checked
-        .listen
-        .iter()
-        .map(|address| {
-            let address = address.strip_prefix("unix:").unwrap_or(address);
-            format!("ListenStream={}", plain(address))
-        })
-        .collect();
-    let socket = SOCKET.replace("@LISTEN@", &listen.join("\n"));
-    let writable = if checked.data_dir == Layout::system().data() {
-        "# The data folder is the StateDirectory.".to_owned()
-    } else {
-        format!("ReadWritePaths={}", plain(&checked.data_dir.to_string_lossy()))
-    };
-    let stop = Duration::from_secs(checked.drain_seconds).saturating_add(BEYOND_DRAIN);
+    let socket = SOCKET.replace("@LISTEN@", &listen(checked));
+    let writable =
+        writable(checked).unwrap_or_else(|| "# The data folder is the StateDirectory.".to_owned());
     let service = SERVICE
         .replace("@WRITABLE@", &writable)
-        .replace("@STOP_SECONDS@", &stop.as_secs().to_string());
+        .replace("@STOP_SECONDS@", &stop_seconds(checked.drain_seconds).to_string());
     [
         ("/etc/tmpfiles.d/pump.conf", TMPFILES.to_owned()),
         ("/etc/systemd/system/pumpd.service", service),
@@ -70,8 +67,62 @@ pub(crate) fn units(checked: &Checked) -> Vec<Unit> {
         ("/etc/systemd/system/pump-upgrade.service", UPGRADE_SERVICE.to_owned()),
         ("/etc/systemd/system/pump-upgrade.timer", UPGRADE_TIMER.to_owned()),
     ]
-    .map(|(path, text)| Unit { path, text: format!("{HASH}{}\n{text}", hash(&text)) })
+    .map(|(path, text)| Unit { path, text: stamped(&text) })
     .into()
+}
+
+/// The units that a package ships, by file name. They suit a configuration that says nothing of it; what
+/// another one needs is in [`drop_ins`].
+pub(crate) fn packaged() -> [(&'static str, String); 2] {
+    let program = |layout: Layout| format!("{}/current/", layout.program_path());
+    let service = SERVICE
+        .replace(&program(Layout::system()), &program(Layout::packaged()))
+        .replace("@WRITABLE@", "# The data folder is the StateDirectory.")
+        .replace("@STOP_SECONDS@", &stop_seconds(USUAL_DRAIN_SECONDS).to_string());
+    let socket = SOCKET.replace("@LISTEN@", &format!("ListenStream={USUAL_LISTEN}"));
+    [(SERVING[0], socket), (SERVING[1], service)]
+}
+
+/// What the units of a package lack for this configuration. One that lacks nothing need not be there.
+pub(crate) fn drop_ins(checked: &Checked) -> [(Unit, Needed); 2] {
+    let mut service: Vec<String> = writable(checked).into_iter().collect();
+    if checked.drain_seconds != USUAL_DRAIN_SECONDS {
+        service.push(format!("TimeoutStopSec={}", stop_seconds(checked.drain_seconds)));
+    }
+    // The empty one forgets those of the unit (systemd.unit(5)).
+    let socket = match &checked.listen[..] {
+        [one] if one == USUAL_LISTEN => Vec::new(),
+        _ => vec!["ListenStream=".to_owned(), listen(checked)],
+    };
+    let unit = |path, section: &str, lines: Vec<String>| {
+        let text = stamped(&format!("[{section}]\n{}\n", lines.join("\n")));
+        (Unit { path, text }, Needed(!lines.is_empty()))
+    };
+    [
+        unit("/etc/systemd/system/pumpd.service.d/50-pump.conf", "Service", service),
+        unit("/etc/systemd/system/pumpd.socket.d/50-pump.conf", "Socket", socket),
+    ]
+}
+
+fn listen(checked: &Checked) -> String {
+    let line = |address: &String| {
+        let address = address.strip_prefix("unix:").unwrap_or(address);
+        format!("ListenStream={}", plain(address))
+    };
+    checked.listen.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn writable(checked: &Checked) -> Option<String> {
+    let elsewhere = checked.data_dir != Layout::system().data();
+    elsewhere.then(|| format!("ReadWritePaths={}", plain(&checked.data_dir.to_string_lossy())))
+}
+
+fn stop_seconds(drain_seconds: u64) -> u64 {
+    Duration::from_secs(drain_seconds).saturating_add(BEYOND_DRAIN).as_secs()
+}
+
+fn stamped(text: &str) -> String {
+    format!("{HASH}{}\n{text}", hash(text))
 }
 
 /// A value as a unit has it: `%` begins a specifier there (systemd.unit(5)).

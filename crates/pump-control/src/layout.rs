@@ -1,4 +1,6 @@
 //! Where things are: the same names everywhere, below `/` or below the root of a private place.
+//!
+//! Only the program lies elsewhere where a package manager brought it: see [`Layout::packaged`].
 
 use std::path::{Path, PathBuf};
 
@@ -9,17 +11,33 @@ pub const USER: &str = "pump";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     root: PathBuf,
+    packaged: bool,
 }
 
 impl Layout {
     /// The machine's own installation.
     pub fn system() -> Self {
-        Self { root: PathBuf::from("/") }
+        Self { root: PathBuf::from("/"), packaged: false }
     }
+
+    /// The machine's own installation, whose program a package manager owns. What it unpacked is
+    /// [`Self::PAYLOAD`]; the service runs a copy of the last build that was proven, out of its reach, so
+    /// that unpacking the next one changes nothing that runs or that a crash would start.
+    pub fn packaged() -> Self {
+        Self { packaged: true, ..Self::system() }
+    }
+
+    /// The release that a package brings: an unpacked one, with `RELEASE.json` and `FILES`.
+    pub const PAYLOAD: &'static str = "/usr/lib/pump";
 
     /// A private place: everything below `root`, no root user, no systemd.
     pub fn private(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), packaged: false }
+    }
+
+    /// Whether a package manager owns the program.
+    pub fn is_packaged(&self) -> bool {
+        self.packaged
     }
 
     /// Whether this is a private place.
@@ -39,7 +57,12 @@ impl Layout {
 
     /// Our own tree: `releases/`, `current`, `previous`.
     pub fn program(&self) -> PathBuf {
-        self.under("/opt/pump")
+        self.under(self.program_path())
+    }
+
+    /// The same, as it is on a machine: `/opt` is for what no package manager knows (FHS 3.13).
+    pub fn program_path(&self) -> &'static str {
+        if self.packaged { "/var/lib/pump-releases" } else { "/opt/pump" }
     }
 
     /// One folder for each unpacked release.
@@ -64,7 +87,7 @@ impl Layout {
 
     /// What the administrator types.
     pub fn pump_link(&self) -> PathBuf {
-        self.under("/usr/local/bin/pump")
+        self.under(if self.packaged { "/usr/bin/pump" } else { "/usr/local/bin/pump" })
     }
 
     /// The daemon's configuration.

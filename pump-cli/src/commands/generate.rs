@@ -1,6 +1,7 @@
-//! `pump generate man DIR`: the manual pages of a release, made from the command line's definition.
+//! `pump generate`: files for a release or a package, made from what this program knows anyway.
 //!
-//! One page for `pump` and one for each command; the page of `pump` carries the table of exit codes.
+//! Manual pages come from the command line's definition: one page for `pump`, which carries the table of exit
+//! codes, and one for each command.
 
 use std::path::{Path, PathBuf};
 
@@ -8,11 +9,13 @@ use anyhow::Context as _;
 use clap::CommandFactory;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-use pump_control::ExitStatus;
+use pump_control::{ExitStatus, Layout};
+use pump_release::{FileList, ListedFile, ReleaseInfo};
 
 use crate::cli::Cli;
 use crate::context::Context;
-use crate::report::Ended;
+use crate::report::{Ended, Failure};
+use crate::{bundle, inspect, units};
 
 /// What to make.
 #[derive(Debug, clap::Args)]
@@ -28,18 +31,59 @@ enum What {
         /// The folder, made if missing.
         dir: PathBuf,
     },
+    /// The units that a package ships into a folder.
+    Units {
+        /// The folder, made if missing.
+        dir: PathBuf,
+    },
+    /// `RELEASE.json` and `FILES` beside the programs of an unpacked release.
+    Release {
+        /// The folder that has `bin/pump` and `bin/pumpd`.
+        dir: PathBuf,
+    },
 }
 
 pub(crate) fn run(args: GenerateArgs, context: &Context<'_>) -> Ended {
-    let What::Man { dir } = args.what;
-    let pages = pages().context("could not make the manual pages")?;
-    std::fs::create_dir_all(&dir)
-        .with_context(|| format!("could not make the folder `{}`", dir.display()))?;
-    for (name, page) in pages {
-        write(&dir.join(name), &page)?;
+    match args.what {
+        What::Man { dir } => {
+            make(&dir, pages().context("could not make the manual pages")?)?;
+            context.report.say(format_args!("manual pages are in `{}`", dir.display()));
+        }
+        What::Units { dir } => {
+            let units = units::packaged().map(|(name, text)| (name.to_owned(), text.into_bytes()));
+            make(&dir, units)?;
+            context.report.say(format_args!("units are in `{}`", dir.display()));
+        }
+        What::Release { dir } => {
+            let info = release(&dir)?;
+            context.report.say(format_args!("`{}` is {}", dir.display(), info.name()));
+        }
     }
-    context.report.say(format_args!("manual pages are in `{}`", dir.display()));
     Ok(ExitStatus::Done)
+}
+
+fn make(dir: &Path, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("could not make the folder `{}`", dir.display()))?;
+    files.into_iter().try_for_each(|(name, text)| write(&dir.join(name), &text))
+}
+
+/// Says in a folder what is in it. The build is the hash of the file, so nothing may strip it afterwards.
+fn release(dir: &Path) -> Result<ReleaseInfo, Failure> {
+    let info = inspect::ask(&Layout::pumpd_in(dir))?;
+    let mut text = serde_json::to_vec(&info).context("could not write `RELEASE.json`")?;
+    text.push(b'\n');
+    write(&dir.join("RELEASE.json"), &text)?;
+    let mut list = FileList::default();
+    for (path, mode) in [("bin/pump", 0o755), ("bin/pumpd", 0o755), ("RELEASE.json", 0o644)] {
+        let file = dir.join(path);
+        let sha256 = std::fs::File::open(&file)
+            .and_then(bundle::hash)
+            .with_context(|| format!("could not read `{}`", file.display()))?;
+        list.insert(path, ListedFile { mode, sha256 });
+    }
+    write(&dir.join("FILES"), list.to_string().as_bytes())?;
+    Ok(info)
 }
 
 /// The pages with their file names.

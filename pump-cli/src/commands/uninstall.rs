@@ -87,8 +87,9 @@ pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
 
 fn goes(group: Group, purge: bool) -> bool {
     match group {
-        Group::Program | Group::Unit | Group::Runtime | Group::Private => true,
+        Group::Program | Group::Unit | Group::Runtime | Group::Private | Group::Packaged => true,
         Group::Config | Group::Data => purge,
+        Group::Shipped => false,
     }
 }
 

@@ -7,6 +7,7 @@
 //! over other releases, each hop is done like that, one after the other.
 
 mod itinerary;
+pub(super) mod packaged;
 mod run;
 
 use pump_control::ExitStatus;
@@ -76,6 +77,9 @@ pub(crate) struct UpgradeArgs {
 pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
     context.need_root("upgrading")?;
     ownership::refuse_packaged(context, "upgrade")?;
+    if context.layout.is_packaged() {
+        return packaged::run(&args, context);
+    }
     let releases = Releases::of(&context.layout);
     let current = installed(context, &releases)?;
     let wish = source::wish(&context.layout, args.source.as_deref(), args.channel)?;

@@ -191,6 +191,18 @@ fn auto_upgrade(args: &InstallArgs, context: &Context<'_>, asks: bool) -> Result
     if context.layout.is_private() {
         return Ok(false);
     }
+    if context.layout.is_packaged() {
+        return match args.auto_upgrade {
+            Some(YesNo::Yes) => Err(Failure::new(
+                ExitStatus::PackageManager,
+                "upgrades come with the package here, so no timer of pump's looks for them",
+            )
+            .hint(
+                "leave `--auto-upgrade` away and let unattended-upgrades or dnf-automatic do it",
+            )),
+            _ => Ok(false),
+        };
+    }
     let knows_source = args.source.is_some() || context.layout.upgrade_config().exists();
     let wanted = match args.auto_upgrade {
         Some(answer) => answer == YesNo::Yes,

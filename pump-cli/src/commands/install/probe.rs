@@ -32,7 +32,7 @@ pub(super) fn refuse_strangers(layout: &Layout) -> Result<(), Failure> {
         fs::read_link(path).is_ok_and(|target| target == layout.current().join("bin/pump"))
     };
     let link = layout.pump_link();
-    if link.symlink_metadata().is_ok() && !ours(&link) {
+    if !layout.is_packaged() && link.symlink_metadata().is_ok() && !ours(&link) {
         return Err(stranger(&link));
     }
     // A folder of that name without ours in it is somebody else's.

@@ -128,9 +128,16 @@ impl Release {
             });
         }
         let mut changed = fresh;
+        // What an earlier package brought goes on serving, until `pump upgrade` has gone from it.
+        if layout.is_packaged() && layout.current().exists() {
+            return Ok(changed);
+        }
         // Relative, so that a private place may be moved.
         let target = Path::new("releases").join(self.name());
         changed |= transaction.link(&layout.current(), &target)?;
+        if layout.is_packaged() {
+            return Ok(changed);
+        }
         changed |= transaction.link(&layout.pump_link(), &layout.current().join("bin/pump"))?;
         changed |= link_manual(layout, transaction)?;
         Ok(changed)

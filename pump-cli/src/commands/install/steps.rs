@@ -1,6 +1,7 @@
 //! The steps of an installation, each with its way back.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use crate::manifest::{self, Entry};
 use crate::report::Failure;
 use crate::systemd::{self, systemctl};
 use crate::transaction::Transaction;
-use crate::units::{SERVING, SYSUSERS, TIMER, TIMER_STAMP, is_untouched, units};
+use crate::units::{Needed, SERVING, SYSUSERS, TIMER, TIMER_STAMP, drop_ins, is_untouched, units};
 use crate::{address, service};
 
 /// What an installation made, to be told.
@@ -192,7 +193,7 @@ fn mend(
 }
 
 fn users(context: &Context<'_>) -> anyhow::Result<()> {
-    if context.layout.is_private() {
+    if context.layout.is_private() || context.layout.is_packaged() {
         return Ok(());
     }
     // Not taken back when a later step fails: a user that once owned files is not removed.
@@ -204,8 +205,13 @@ fn program(
     layout: &Layout,
     transaction: &mut Transaction,
 ) -> Result<bool, Failure> {
-    folder("/opt/pump", layout, transaction)?;
-    folder("/opt/pump/releases", layout, transaction)?;
+    let places = match layout.is_packaged() {
+        false => ["/opt/pump", "/opt/pump/releases"],
+        true => ["/var/lib/pump-releases", "/var/lib/pump-releases/releases"],
+    };
+    for place in places {
+        folder(place, layout, transaction)?;
+    }
     release.put(layout, transaction)
 }
 
@@ -277,10 +283,15 @@ fn unit_files(
 ) -> anyhow::Result<Vec<&'static str>> {
     let layout = &context.layout;
     let mut pending = Vec::new();
-    for unit in units(checked) {
+    let wanted = match layout.is_packaged() {
+        false => units(checked).into_iter().map(|unit| (unit, Needed(true))).collect(),
+        true => Vec::from(drop_ins(checked)),
+    };
+    for (unit, needed) in wanted {
         let entry = manifest::entry(unit.path);
         match fs::read_to_string(entry.at(layout)) {
             Ok(before) if before == unit.text => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && !needed.0 => {}
             Ok(before) if !is_untouched(&before) => context.report.warn(format_args!(
                 "`{}` was edited and stays as it is; a drop-in would outlive upgrades",
                 unit.path
@@ -299,7 +310,9 @@ fn unit_files(
         written.push(unit.path);
     }
     systemctl(&["daemon-reload"])?;
-    systemd::make_runtime_folders("/etc/tmpfiles.d/pump.conf")?;
+    if !layout.is_packaged() {
+        systemd::make_runtime_folders("/etc/tmpfiles.d/pump.conf")?;
+    }
     Ok(written)
 }
 

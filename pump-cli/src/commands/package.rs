@@ -1,0 +1,169 @@
+//! `pump package configured`: what the scripts of a package have pump do.
+//!
+//! The scripts stop nothing and decide nothing. What was unpacked is copied beside the build that serves; the
+//! running cluster rolls onto it where it may, and where it may not the old build goes on serving and the
+//! administrator is told. Nothing of that is a reason to leave a package half-configured, so it always ends
+//! with 0: `pump upgrade` finishes what was left.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use pump_control::ExitStatus;
+use pump_control::control::{Worker, WorkerState};
+
+use super::upgrade::packaged;
+use crate::context::Context;
+use crate::journal::Journal;
+use crate::releases::{Installed, Releases};
+use crate::report::{Ended, Failure};
+use crate::switch::{self, Consent, Step};
+use crate::{control, systemd, tool};
+
+/// How long the scripts wait for the new workers. The roll goes on alone after that.
+const SCRIPT_WAITS: Duration = Duration::from_secs(60);
+
+/// How often they look.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The unit in which a roll outlives the script that asked for it.
+const UNIT: &str = "pump-package-upgrade.service";
+
+/// What an administrator forbids maintainer scripts with (invoke-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// With what it says no.
+const FORBIDDEN: i32 = 101;
+
+/// What a script asks for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PackageArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// The package was unpacked: go onto it where that is possible.
+    Configured,
+    /// Roll onto what was unpacked. Asks nothing.
+    Roll,
+}
+
+pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
+    context.need_root("what a package's scripts do")?;
+    if !context.layout.is_packaged() {
+        return Err(Failure::new(
+            ExitStatus::Preflight,
+            "no package serves here: `/opt/pump` has releases of its own, which stay in use",
+        )
+        .hint("run `pump adopt` to hand the server over to the package"));
+    }
+    match args.what {
+        What::Roll => {
+            let consent = Consent { zero_downtime: true, yes: false, may_ask: false };
+            packaged::onto_payload(context, consent, false, false)
+        }
+        What::Configured => {
+            match configured(context) {
+                Ok(told) => context.report.say(told),
+                Err(failure) => context.report.warn(format_args!(
+                    "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one \
+                     when that is mended{}",
+                    failure.error,
+                    failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default()
+                )),
+            }
+            Ok(ExitStatus::Done)
+        }
+    }
+}
+
+/// What became of it, as a sentence.
+fn configured(context: &Context<'_>) -> Result<String, Failure> {
+    let releases = Releases::of(&context.layout);
+    let to = packaged::payload(&releases)?;
+    let Some(current) = releases.current()? else {
+        releases.make_current(&to.name)?;
+        return Ok(format!("{} is here; `sudo pump install` configures and starts it", to.name));
+    };
+    if current.name == to.name {
+        return Ok(format!("{} is in use already", to.name));
+    }
+    if Journal::of(&context.layout).rejected(&to.name)?.is_some() {
+        return Ok(format!(
+            "{} failed here or was gone back from, and is left alone; {} stays in use. \
+             `sudo pump upgrade` tries it again",
+            to.name, current.name
+        ));
+    }
+    let running = switch::running(context, &releases)?;
+    let step = switch::step(running.as_ref(), &current, &to.info)?;
+    match step {
+        Step::Links => {
+            releases.make_current(&to.name)?;
+            Ok(format!("{} is in use from the next start on", to.name))
+        }
+        Step::Restart(reason) => Ok(format!(
+            "{} goes on serving: {} needs a restart, since {reason}. `sudo pump upgrade` does it, and \
+             connections wait meanwhile",
+            current.name, to.name
+        )),
+        Step::Roll if forbidden() => Ok(format!(
+            "{} goes on serving, since `{POLICY}` forbids to touch it. `sudo pump upgrade` goes onto {}",
+            current.name, to.name
+        )),
+        Step::Roll => roll(context, &current, &to),
+    }
+}
+
+/// Whether the administrator forbids that scripts of packages touch services.
+fn forbidden() -> bool {
+    let policy = Path::new(POLICY);
+    if !policy.exists() {
+        return false;
+    }
+    let asked = tool::command(POLICY)
+        .args(["pumpd", "restart"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    asked.is_ok_and(|ended| ended.code() == Some(FORBIDDEN))
+}
+
+/// Starts a roll in a unit of its own and waits until the new workers serve.
+fn roll(context: &Context<'_>, current: &Installed, to: &Installed) -> Result<String, Failure> {
+    let pump = to.path.join("bin/pump");
+    let described = "Roll pump onto the build that its package brought";
+    systemd::run_in_unit(UNIT, described, &pump, &["--quiet", "package", "roll"])?;
+    let begun = Instant::now();
+    loop {
+        let over = !systemd::is_busy(UNIT);
+        let status = control::status(&context.layout.control_socket());
+        let build = to.info.build.to_string();
+        let serves = status.is_ok_and(|status| {
+            let new = |it: &&Worker| it.build.build == build && it.state == WorkerState::Ready;
+            status.workers.iter().filter(new).count() >= status.wanted as usize
+        });
+        if serves && (over || begun.elapsed() < SCRIPT_WAITS) {
+            return Ok(format!("{} serves; no connection was closed for it", to.name));
+        }
+        if over {
+            let last = Journal::of(&context.layout).last(1)?.pop();
+            let why = last.filter(|run| run.to.as_deref() == Some(&to.name)).map(|run| run.result);
+            return Ok(format!(
+                "{} goes on serving: {}. `pump status` tells more, and `sudo pump upgrade` tries again",
+                current.name,
+                why.unwrap_or_else(|| "the roll did not succeed".to_owned())
+            ));
+        }
+        if begun.elapsed() >= SCRIPT_WAITS {
+            return Ok(format!(
+                "the roll onto {} goes on by itself; `pump status` shows how far it is",
+                to.name
+            ));
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
