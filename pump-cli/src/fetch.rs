@@ -1,38 +1,37 @@
-//! Signed metadata and bundles, from a web server or a folder.
+//! Signed metadata and bundles, from web servers, folders and files made by `pump bundle`.
 //!
 //! What is signed is checked by tough (TUF 1.0): a chain of roots from the trusted one, thresholds,
 //! expiry, hashes and sizes, with limits on all of them. That nothing is older than what was seen is
-//! checked by [`crate::trust::floor`], so tough's own cache lives in a folder that goes with the run.
+//! checked by [`crate::trust::floor`]; what tough keeps only saves time ([`crate::trust::cache`]).
+//! Mirrors are asked in their order, and each has to prove all of it: one that lies costs time only.
 
+mod carrier;
+mod download;
 mod http;
+mod progress;
+mod refusal;
 
 use std::fs::File;
-use std::future::poll_fn;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_core::Stream;
-use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
 use pump_control::{ExitStatus, Layout};
 use pump_release::{Artifact, Channel, Index, InvalidIndex, MAX_INDEX};
 use tough::error::Error as Tough;
-use tough::{
-    FilesystemTransport, IntoVec, Repository, RepositoryLoader, TargetName, Transport,
-    TransportError, TransportErrorKind, TransportStream,
-};
-use url::Url;
+use tough::{ExpirationEnforcement, IntoVec, Repository, RepositoryLoader, TargetName};
 
 use crate::report::{Failure, Report};
-use crate::source::{Address, Wish};
+use crate::source::{Address, Patience, Wish};
 use crate::trust::TrustRoot;
+use crate::trust::cache::Cache;
 use crate::trust::floor::Floors;
+use crate::trust::until;
 
-/// How long all metadata together may take. It is some kilobytes.
-const METADATA_WITHIN: Duration = Duration::from_secs(120);
-
-/// How long a bundle may take. It is some megabytes; a slower line is better served by a copy.
-const BUNDLE_WITHIN: Duration = Duration::from_secs(3600);
+use carrier::Carrier;
+pub(crate) use download::Fetched;
+use refusal::{refusal, too_slow};
 
 /// Largest bundle, in bytes.
 const MAX_BUNDLE: u64 = 1024 * 1024 * 1024;
@@ -40,51 +39,164 @@ const MAX_BUNDLE: u64 = 1024 * 1024 * 1024;
 /// What to do about what is signed and still wrong.
 const TELL: &str = "try another mirror, or tell the publisher";
 
+/// When this was written: a clock that says less is wrong. 2026-11-01, in seconds.
+const WRITTEN: i64 = 1_793_491_200;
+
+/// How far a publisher's clock and ours may be apart.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(24);
+
 /// What a source offers, checked.
 pub(crate) struct Catalogue {
     /// The releases of the channel.
     pub(crate) index: Index,
-    address: Address,
+    /// What was waived, as a sentence for the history.
+    pub(crate) waived: Option<String>,
+    /// Where the metadata is from, and then the other mirrors.
+    addresses: Vec<Address>,
     repository: Repository,
     runtime: tokio::runtime::Runtime,
+    patience: Patience,
 }
 
-/// Fetches and checks what a source offers.
+/// Fetches and checks what a source offers, from the first mirror that proves it.
 ///
 /// # Errors
-/// Exit 40, 41 or 42 when it may not be believed, exit 75 when it cannot be reached.
+/// Exit 40, 41 or 42 when it may not be believed, exit 75 when it cannot be reached, exit 50 when the
+/// clock is impossible.
 pub(crate) fn catalogue(
     layout: &Layout,
     wish: &Wish,
     trust: &TrustRoot,
+    report: Report,
 ) -> Result<Catalogue, Failure> {
-    let Wish { address, channel } = wish;
-    let mut floors = Floors::read(layout)?;
+    refuse_impossible_clock(Timestamp::now())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("could not start the network runtime")?;
-    let (metadata, targets) = (address.below("metadata")?, address.below("targets")?);
-    let transport = Carrier::new(address)?;
-    let loaded = runtime.block_on(async {
-        let loader = RepositoryLoader::new(&trust.bytes, metadata, targets).transport(transport);
-        tokio::time::timeout(METADATA_WITHIN, loader.load()).await
-    });
+    let addresses: Vec<Address> =
+        std::iter::once(&wish.address).chain(&wish.mirrors).cloned().collect();
+    let mut refused: Option<Failure> = None;
+    for (at, address) in addresses.iter().enumerate() {
+        match one(layout, wish, address, trust, &runtime) {
+            Ok((repository, index, waived)) => {
+                let mut addresses = addresses;
+                addresses[..=at].rotate_right(1);
+                let patience = wish.patience.clone();
+                return Ok(Catalogue { index, waived, addresses, repository, runtime, patience });
+            }
+            Err(failure) => {
+                if at + 1 < addresses.len() {
+                    report.warn(format_args!("{failure}; trying the next mirror"));
+                }
+                // That somebody forged something matters more than that somebody is away.
+                let graver = refused.as_ref().is_none_or(|first| {
+                    first.exit == ExitStatus::Temporary && failure.exit != ExitStatus::Temporary
+                });
+                if graver {
+                    refused = Some(failure);
+                }
+            }
+        }
+    }
+    Err(refused.expect("there is at least one address"))
+}
+
+type Believed = (Repository, Index, Option<String>);
+
+/// What one mirror offers.
+fn one(
+    layout: &Layout,
+    wish: &Wish,
+    address: &Address,
+    trust: &TrustRoot,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Believed, Failure> {
+    trust.may_speak_for(&trust.root, address)?;
+    let mut floors = Floors::read(layout)?;
+    let cache = Cache::open(layout, trust)?;
+    let carrier = Carrier::new(address, &wish.patience)?;
+    let limit = wish.patience.metadata;
+    let load = |enforced: ExpirationEnforcement| {
+        let anchor = cache.root().unwrap_or_else(|| trust.bytes.clone());
+        let (metadata, targets) = (address.below("metadata")?, address.below("targets")?);
+        let loaded = runtime.block_on(async {
+            let loader = RepositoryLoader::new(&anchor, metadata, targets)
+                .transport(carrier.clone())
+                .expiration_enforcement(enforced)
+                .datastore(cache.folder());
+            tokio::time::timeout(limit, loader.load()).await
+        });
+        anyhow::Ok(loaded)
+    };
+    let waive = wish.accept_expired.as_deref();
+    let enforced = match waive {
+        Some(_) => ExpirationEnforcement::Unsafe,
+        None => ExpirationEnforcement::Safe,
+    };
+    let mut loaded = load(enforced)?;
+    if matches!(&loaded, Ok(Err(error)) if refusal::is_older(error)) {
+        // The floor decides what is older: it knows when a publisher starts counting afresh.
+        cache.empty().context("could not leave the kept metadata aside")?;
+        loaded = load(enforced)?;
+    }
+    // tough takes a next root that could not be fetched for one that does not exist.
+    if let Some(why) = carrier.failed_on_a_root() {
+        return Err(refusal::unreachable(address, &why));
+    }
     let repository = match loaded {
         Ok(Ok(repository)) => repository,
+        Ok(Err(error @ Tough::ExpiredMetadata { .. })) => {
+            let found = load(ExpirationEnforcement::Unsafe)?;
+            let until = found.ok().and_then(Result::ok).map(|found| until(&found));
+            return Err(refusal::expired(&error, address, until, floors.seen(trust)));
+        }
         Ok(Err(error)) => return Err(refusal(&error, address)),
-        Err(_) => return Err(too_slow(address, METADATA_WITHIN)),
+        Err(_) => return Err(too_slow(address, limit)),
     };
     trust.may_speak_for(&repository.root().signed, address)?;
-    floors.raise(trust, &repository)?;
-    let index = runtime.block_on(index(&repository, address, *channel))?;
-    Ok(Catalogue { index, address: address.clone(), repository, runtime })
+    let now = Timestamp::now();
+    let expired = waive.is_some() && until(&repository) < now;
+    floors.raise(trust, &repository, (!expired).then_some(now))?;
+    let index = runtime.block_on(index(&repository, address, wish.channel, limit))?;
+    refuse_a_clock_behind(&index, now)?;
+    cache.keep()?;
+    let waived = waive.filter(|_| expired).map(|reason| {
+        format!("metadata that expired on {:.0} was accepted: {reason}", until(&repository))
+    });
+    Ok((repository, index, waived))
+}
+
+/// Expiry means nothing without a clock.
+fn refuse_impossible_clock(now: Timestamp) -> Result<(), Failure> {
+    if now.as_second() >= WRITTEN {
+        return Ok(());
+    }
+    Err(clock(format!("the clock of this machine says {now:.0}, before this `pump` was written")))
+}
+
+fn refuse_a_clock_behind(index: &Index, now: Timestamp) -> Result<(), Failure> {
+    if index.generated.duration_since(now) <= CLOCKS_APART {
+        return Ok(());
+    }
+    Err(clock(format!(
+        "the clock of this machine says {now:.0}, and what the publisher has signed was made on {:.0}",
+        index.generated
+    )))
+}
+
+fn clock(found: String) -> Failure {
+    let error =
+        format!("{found}; whether something has expired cannot be told; nothing was changed");
+    Failure::new(ExitStatus::Preflight, error)
+        .hint("set the clock, by `timedatectl set-ntp true` for example, and try again")
 }
 
 async fn index(
     repository: &Repository,
     address: &Address,
     channel: Channel,
+    limit: Duration,
 ) -> Result<Index, Failure> {
     let name = channel.index_name();
     let target = TargetName::new(name.as_str()).map_err(|error| refusal(&error, address))?;
@@ -102,7 +214,7 @@ async fn index(
             None => Ok(None),
         }
     };
-    let bytes = match tokio::time::timeout(METADATA_WITHIN, read).await {
+    let bytes = match tokio::time::timeout(limit, read).await {
         Ok(Ok(Some(bytes))) => bytes,
         Ok(Ok(None)) => {
             return Err(Failure::new(
@@ -112,7 +224,7 @@ async fn index(
             .hint("name another with `--channel`, or check the source in `upgrade.toml`"));
         }
         Ok(Err(error)) => return Err(refusal(&error, address)),
-        Err(_) => return Err(too_slow(address, METADATA_WITHIN)),
+        Err(_) => return Err(too_slow(address, limit)),
     };
     Index::parse(&bytes, channel).map_err(|error| match error {
         InvalidIndex::Format { .. } => Failure::new(ExitStatus::PathNeeded, error.to_string())
@@ -122,209 +234,84 @@ async fn index(
 }
 
 impl Catalogue {
-    /// Fetches a bundle into a file that is gone when it is dropped. Its hash has been checked.
+    /// Fetches a bundle, from the mirror that gave the metadata and then from the others, and goes on
+    /// where an earlier run was cut. Its hash has been checked.
     ///
     /// # Errors
-    /// Exit 40 when it is not what was signed, exit 75 when it does not arrive.
+    /// Exit 40 when it is not what was signed, exit 75 when it does not arrive, exit 50 when there is no
+    /// room for it.
     pub(crate) fn download(
         &self,
         artifact: &Artifact,
         layout: &Layout,
         report: Report,
-    ) -> Result<File, Failure> {
+    ) -> Result<Fetched, Failure> {
+        self.agrees(artifact)?;
+        let folder = layout.upgrade_data().join("parts");
+        let mut fetched = Fetched::open(&folder, artifact.sha256)
+            .map_err(|error| download::no_room(&folder, &error))?;
+        let mut refused: Option<Failure> = None;
+        for (at, address) in self.addresses.iter().enumerate() {
+            let carrier = Carrier::new(address, &self.patience)?;
+            let url = self.url_of(address, artifact)?;
+            let bar = progress::Progress::new(artifact, report);
+            let ended = self.runtime.block_on(async {
+                let fetch = fetched.fetch(&carrier, &url, artifact.size, &bar);
+                tokio::time::timeout(self.patience.bundle, fetch).await
+            });
+            bar.finish();
+            let failure = match ended {
+                Ok(Ok(())) => return Ok(fetched),
+                Ok(Err(download::Fault::Disk(error))) => {
+                    return Err(download::no_room(&folder, &error));
+                }
+                Ok(Err(download::Fault::Wrong(why))) => refusal::not_what_was_signed(address, &why),
+                Ok(Err(download::Fault::Carried(error))) => refusal::carried(&error, address),
+                Err(_) => too_slow(address, self.patience.bundle),
+            };
+            if at + 1 < self.addresses.len() {
+                report.warn(format_args!("{failure}; trying the next mirror"));
+            }
+            if refused.is_none() || failure.exit != ExitStatus::Temporary {
+                refused = Some(failure);
+            }
+        }
+        Err(refused.expect("there is at least one address"))
+    }
+
+    /// Two signed files speak of the bundle, and have to say the same.
+    fn agrees(&self, artifact: &Artifact) -> Result<(), Failure> {
         let name = TargetName::new(artifact.name.as_str())
-            .map_err(|error| refusal(&error, &self.address))?;
-        // Two signed files speak of the bundle, and have to say the same.
+            .map_err(|error| refusal(&error, &self.addresses[0]))?;
         let listed = self.repository.targets().signed.targets.get(&name);
         let agreed = listed.is_some_and(|listed| {
             listed.length == artifact.size
                 && *listed.hashes.sha256 == artifact.sha256.as_bytes()[..]
         });
-        if !agreed || artifact.size > MAX_BUNDLE {
-            return Err(Failure::new(
-                ExitStatus::Signature,
-                format!("the signed metadata contradicts itself about `{}`", artifact.name),
-            )
-            .hint(TELL));
+        if agreed && artifact.size <= MAX_BUNDLE && pump_release::safe_path(&artifact.name) {
+            return Ok(());
         }
-        let mut file = tempfile::tempfile_in(layout.upgrade_data())
-            .context("could not make a file for the bundle")?;
-        let bar = progress(artifact, report);
-        let read = async {
-            let Some(mut stream) = self.repository.read_target(&name).await? else {
-                return Ok(Ok(()));
-            };
-            while let Some(part) = poll_fn(|cx| std::pin::Pin::new(&mut stream).poll_next(cx)).await
-            {
-                let part = part?;
-                if let Err(error) = file.write_all(&part) {
-                    return Ok(Err(error));
-                }
-                bar.inc(part.len() as u64);
-            }
-            Ok(Ok(()))
-        };
-        let ended =
-            self.runtime.block_on(async { tokio::time::timeout(BUNDLE_WITHIN, read).await });
-        bar.finish_and_clear();
-        match ended {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => {
-                return Err(Failure::new(
-                    ExitStatus::Preflight,
-                    format!("could not keep the bundle: {error}; nothing was changed"),
-                )
-                .hint(format!(
-                    "make room in `{}` and run it again",
-                    layout.upgrade_data().display()
-                )));
-            }
-            Ok(Err(error)) => return Err(refusal(&error, &self.address)),
-            Err(_) => return Err(too_slow(&self.address, BUNDLE_WITHIN)),
-        }
-        file.rewind().context("could not read the bundle again")?;
-        Ok(file)
-    }
-}
-
-fn progress(artifact: &Artifact, report: Report) -> ProgressBar {
-    if report.json || report.quiet {
-        return ProgressBar::hidden();
-    }
-    // Draws on standard error, and only when that is a terminal.
-    let bar = ProgressBar::new(artifact.size);
-    let style = "{msg} [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-    bar.set_style(
-        ProgressStyle::with_template(style)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("=> "),
-    );
-    bar.set_message("fetching");
-    bar
-}
-
-/// Carries files from where the address says, and from nowhere else.
-#[derive(Clone, Debug)]
-enum Carrier {
-    Folder,
-    Web(http::Web),
-}
-
-impl Carrier {
-    fn new(address: &Address) -> anyhow::Result<Self> {
-        Ok(match address {
-            Address::Folder(_) => Self::Folder,
-            Address::Web(_) => Self::Web(http::Web::new()?),
-        })
-    }
-}
-
-#[tough::async_trait]
-impl Transport for Carrier {
-    async fn fetch(&self, url: Url) -> Result<TransportStream, TransportError> {
-        match self {
-            Self::Folder => FilesystemTransport.fetch(url).await,
-            Self::Web(web) => web.fetch(url).await,
-        }
-    }
-}
-
-fn too_slow(address: &Address, limit: Duration) -> Failure {
-    let error = format!("`{address}` did not send all within {} s", limit.as_secs());
-    Failure::new(ExitStatus::Temporary, error).hint("try again later, or from a nearer mirror")
-}
-
-/// What a fault of the signed files means for the operator.
-fn refusal(error: &Tough, address: &Address) -> Failure {
-    let fail = |exit, text: String| Failure::new(exit, text);
-    let untouched = "nothing was changed";
-    match error {
-        Tough::ExpiredMetadata { role, .. } => fail(
-            ExitStatus::Expired,
-            format!(
-                "the {role} metadata of `{address}` has expired, so what it offers may be an old \
-                 state that somebody plays back; {untouched}"
-            ),
-        )
-        .hint(
-            "check this machine's clock with `date`, then try another mirror or ask the publisher",
-        ),
-        Tough::OlderMetadata { .. }
-        | Tough::OlderSnapshotInTimestamp { .. }
-        | Tough::SnapshotRoleMissing { .. }
-        | Tough::SnapshotRoleRollback { .. } => {
-            fail(ExitStatus::Older, format!("`{address}`: {error}; {untouched}"))
-        }
-        Tough::VerifyMetadata { role, .. } => fail(
+        Err(Failure::new(
             ExitStatus::Signature,
-            format!(
-                "the {role} metadata of `{address}` is not signed by keys that are trusted here; \
-                 {untouched}"
-            ),
+            format!("the signed metadata contradicts itself about `{}`", artifact.name),
         )
-        .hint("check that the source and the trust root are of the same publisher"),
-        other => match arrival(other) {
-            Arrival::Missing(url) => fail(
-                ExitStatus::Temporary,
-                format!("`{address}` does not have `{url}`; {untouched}"),
-            )
-            .hint("check the source in `upgrade.toml`, or try again later"),
-            Arrival::Failed(why) => {
-                fail(ExitStatus::Temporary, format!("could not fetch from `{address}`: {why}"))
-                    .hint("check the network and try again")
+        .hint(TELL))
+    }
+
+    fn url_of(&self, address: &Address, artifact: &Artifact) -> Result<url::Url, Failure> {
+        let mut url = address.below("targets")?;
+        let name = match self.repository.root().signed.consistent_snapshot {
+            true => format!("{}.{}", artifact.sha256, artifact.name),
+            false => artifact.name.clone(),
+        };
+        match url.path_segments_mut() {
+            Ok(mut segments) => {
+                segments.pop_if_empty().extend(name.split('/'));
             }
-            Arrival::Wrong(why) => fail(
-                ExitStatus::Signature,
-                format!("what `{address}` sent is not what was signed: {why}; {untouched}"),
-            )
-            .hint("try again; if it stays so, try another mirror or tell the publisher"),
-        },
-    }
-}
-
-/// How a file came.
-enum Arrival {
-    Missing(String),
-    Failed(String),
-    Wrong(String),
-}
-
-/// tough reports a wrong hash or size as a fault of the transport whose cause it is.
-fn arrival(error: &Tough) -> Arrival {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut carried = None;
-    while let Some(error) = cause {
-        if let Some(Tough::HashMismatch { context, .. }) = error.downcast_ref() {
-            let file = context.rsplit('/').next().unwrap_or(context);
-            return Arrival::Wrong(format!("`{file}` has another hash"));
+            Err(()) => return Err(anyhow::anyhow!("`{address}` can have no files").into()),
         }
-        if let Some(Tough::MaxSizeExceeded { max_size, .. }) = error.downcast_ref() {
-            return Arrival::Wrong(format!("a file has more than its {max_size} bytes"));
-        }
-        if let Some(found) = error.downcast_ref::<TransportError>() {
-            carried = Some(found);
-        }
-        cause = error.source();
+        Ok(url)
     }
-    match carried {
-        Some(error) if error.kind() == TransportErrorKind::FileNotFound => {
-            Arrival::Missing(error.url().to_owned())
-        }
-        Some(error) => Arrival::Failed(
-            std::error::Error::source(error).map_or_else(|| error.to_string(), chain),
-        ),
-        None => Arrival::Wrong(error.to_string()),
-    }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A file as a reader that ends where the file ends, for what unpacks it.

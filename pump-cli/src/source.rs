@@ -3,6 +3,14 @@
 //! ```toml
 //! source = "https://releases.example"    # or "file:///srv/pump", or "/srv/pump"
 //! channel = "stable"                     # or "beta"
+//! mirrors = ["https://mirror.example"]   # asked in this order when the source fails
+//! ca = "/etc/pump/ca.pem"                # authorities besides those of the system
+//!
+//! [fetch]                                # what may take how long, in seconds
+//! connect_seconds = 10
+//! silent_seconds = 30
+//! metadata_seconds = 120
+//! bundle_seconds = 3600
 //! ```
 //!
 //! None is compiled in: whoever runs a server decides whose code it runs.
@@ -10,6 +18,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use pump_control::{ExitStatus, Layout};
 use pump_release::Channel;
@@ -28,7 +37,34 @@ pub(crate) struct Wish {
     pub(crate) address: Address,
     /// Which line of them to follow.
     pub(crate) channel: Channel,
+    /// Where else they are, in the order to ask.
+    pub(crate) mirrors: Vec<Address>,
+    /// How long what may take.
+    pub(crate) patience: Patience,
+    /// Why metadata that has expired is to be accepted, if so. Only the command line says that.
+    pub(crate) accept_expired: Option<String>,
 }
+
+/// How long what may take, and by whose word a server is who it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// A connection.
+    pub(crate) connect: Duration,
+    /// A silence in the middle of an answer.
+    pub(crate) silent: Duration,
+    /// All metadata together; it is some kilobytes.
+    pub(crate) metadata: Duration,
+    /// A bundle; it is some megabytes. A slower line is better served by a copy.
+    pub(crate) bundle: Duration,
+    /// Authorities besides those of the system.
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// Most mirrors. Each may cost all the time there is.
+const MAX_MIRRORS: usize = 16;
+
+/// Longest that anything may be told to take, in seconds: a day.
+const MAX_SECONDS: u64 = 24 * 3600;
 
 /// `upgrade.toml` as it is written.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +73,21 @@ struct File {
     source: Option<String>,
     #[serde(default)]
     channel: Channel,
+    #[serde(default)]
+    mirrors: Vec<String>,
+    ca: Option<PathBuf>,
+    #[serde(default)]
+    fetch: Fetch,
+}
+
+/// Its table `fetch`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fetch {
+    connect_seconds: Option<u64>,
+    silent_seconds: Option<u64>,
+    metadata_seconds: Option<u64>,
+    bundle_seconds: Option<u64>,
 }
 
 /// What the flags and the file say together; a flag wins.
@@ -77,7 +128,42 @@ pub(crate) fn wish(
             .hint(format!("write the line `{line}` into `{}`", path.display())));
         }
     };
-    Ok(Wish { address, channel: channel.unwrap_or(file.channel) })
+    if file.mirrors.len() > MAX_MIRRORS {
+        let line = line_of(&text, text.find("mirrors").unwrap_or(0));
+        return Err(wrong(&path, line, &format!("more than {MAX_MIRRORS} `mirrors`")));
+    }
+    let mirrors = file.mirrors.iter().map(|found| {
+        found.parse().map_err(|why| {
+            let line = line_of(&text, text.find(found.as_str()).unwrap_or(0));
+            wrong(&path, line, &format!("the mirror `{found}` {why}"))
+        })
+    });
+    // Whoever names a source means that one.
+    let mirrors = match source {
+        Some(_) => Vec::new(),
+        None => mirrors.collect::<Result<_, _>>()?,
+    };
+    let patience = patience(&file, &path, &text)?;
+    let channel = channel.unwrap_or(file.channel);
+    Ok(Wish { address, channel, mirrors, patience, accept_expired: None })
+}
+
+fn patience(file: &File, path: &Path, text: &str) -> Result<Patience, Failure> {
+    let Fetch { connect_seconds, silent_seconds, metadata_seconds, bundle_seconds } = file.fetch;
+    let limit = |name: &str, found: Option<u64>, usual| match found.unwrap_or(usual) {
+        seconds @ 1..=MAX_SECONDS => Ok(Duration::from_secs(seconds)),
+        seconds => {
+            let line = line_of(text, text.find(name).unwrap_or(0));
+            Err(wrong(path, line, &format!("`{name} = {seconds}` is not from 1 to {MAX_SECONDS}")))
+        }
+    };
+    Ok(Patience {
+        connect: limit("connect_seconds", connect_seconds, 10)?,
+        silent: limit("silent_seconds", silent_seconds, 30)?,
+        metadata: limit("metadata_seconds", metadata_seconds, 120)?,
+        bundle: limit("bundle_seconds", bundle_seconds, 3600)?,
+        ca: file.ca.clone(),
+    })
 }
 
 fn read(path: &Path) -> Result<(File, String), Failure> {
@@ -113,7 +199,10 @@ fn line_of(text: &str, at: usize) -> usize {
 
 fn wrong(path: &Path, line: usize, what: &str) -> Failure {
     Failure::new(ExitStatus::Configuration, format!("`{}`, line {line}: {what}", path.display()))
-        .hint("allowed are `source`, an https:// or file:// URL or a folder, and `channel`, `stable` or `beta`")
+        .hint(
+            "allowed are `source` and `mirrors`, https:// or file:// URLs or folders, `channel`, `stable` or \
+             `beta`, `ca`, and the table `fetch`",
+        )
 }
 
 /// A place that carries releases.
@@ -181,7 +270,12 @@ impl FromStr for Address {
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Web(url) => f.write_str(url.as_str()),
+            Self::Web(url) => {
+                // A password belongs into no log and no history.
+                let mut url = url.clone();
+                let _ = url.set_password(None);
+                f.write_str(url.as_str())
+            }
             Self::Folder(path) => write!(f, "{}", path.display()),
         }
     }

@@ -5,6 +5,7 @@
 //! keys lie around for tests says so in its signed part, and is good only for a source on this
 //! machine, and only when an administrator named it: see docs/decisions/0003-trust-root.md.
 
+pub(crate) mod cache;
 pub(crate) mod floor;
 
 use std::fs;
@@ -12,8 +13,10 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use pump_control::{ExitStatus, Layout};
 use pump_release::{ROOT_PURPOSE, TEST_PURPOSE};
+use tough::Repository;
 use tough::schema::{Root, Signed};
 
 use crate::report::Failure;
@@ -134,6 +137,12 @@ impl TrustRoot {
         }
         Ok(())
     }
+}
+
+/// Until when all signed files of a source hold.
+pub(crate) fn until(found: &Repository) -> Timestamp {
+    let (root, timestamp) = (found.root().signed.expires, found.timestamp().signed.expires);
+    root.min(timestamp).min(found.snapshot().signed.expires).min(found.targets().signed.expires)
 }
 
 /// Whether the keys of a root lie around.

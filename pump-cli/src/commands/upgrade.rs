@@ -87,7 +87,8 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
     let lock = lock::take(&context.layout)?;
     let mut run = Run::begin(Action::Upgrade, &current, context);
     let ended = (|| {
-        let catalogue = fetch::catalogue(&context.layout, &wish, &trust)?;
+        let catalogue = fetch::catalogue(&context.layout, &wish, &trust, context.report)?;
+        run.waived.clone_from(&catalogue.waived);
         let wanted = args.to.clone().map_or(Wanted::Newest, Wanted::Version);
         let choice = choose(&catalogue.index, Some(&current.info), &wanted, TARGET);
         let Some((release, candidate)) = taken(choice, &current, &args, context)? else {
@@ -258,8 +259,11 @@ fn stage(
                 artifact.size.saturating_add(ROOM_TO_SPARE),
             )?;
             context.report.say(format_args!("fetching {}", artifact.name));
-            let file = catalogue.download(artifact, &context.layout, context.report)?;
-            releases.unpack(candidate, fetch::reader(&file), artifact.installed_size)?
+            let fetched = catalogue.download(artifact, &context.layout, context.report)?;
+            let bundle = fetch::reader(fetched.file());
+            let staged = releases.unpack(candidate, bundle, artifact.installed_size)?;
+            fetched.used();
+            staged
         }
     };
     let told = inspect::ask(&staged.pumpd())?;

@@ -19,6 +19,8 @@ pub(in crate::commands) struct Run<'a> {
     from: String,
     /// The release that it is about, once that is known.
     pub(in crate::commands) to: Option<String>,
+    /// What was waived for it, as a sentence.
+    pub(in crate::commands) waived: Option<String>,
 }
 
 impl<'a> Run<'a> {
@@ -28,7 +30,7 @@ impl<'a> Run<'a> {
         context: &'a Context<'a>,
     ) -> Self {
         let (began, at) = (Instant::now(), Timestamp::now());
-        Self { context, began, at, action, from: from.name.clone(), to: None }
+        Self { context, began, at, action, from: from.name.clone(), to: None, waived: None }
     }
 
     /// A hop of several is done: it is told and written, and the next one begins.
@@ -49,7 +51,10 @@ impl<'a> Run<'a> {
             from: Some(self.from.clone()),
             to: self.to.clone(),
             exit,
-            result,
+            result: match &self.waived {
+                Some(waived) => format!("{result}; {waived}"),
+                None => result,
+            },
             seconds: self.began.elapsed().as_secs(),
         };
         if let Err(error) = Journal::of(&self.context.layout).append_unless_repeated(&entry) {
