@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -160,8 +160,10 @@ fn children(pid: u32) -> Vec<u32> {
 
 /// None as long as it cannot be told.
 fn is_worker(pid: u32) -> Option<bool> {
-    let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut words = arguments.split(|byte| *byte == 0).skip(1);
+    // In one piece: between two reads it may have exec'ed, and the halves are of two programs.
+    let mut arguments = [0; 4096];
+    let read = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?.read(&mut arguments).ok()?;
+    let mut words = arguments[..read].split(|byte| *byte == 0).skip(1);
     match words.next() {
         None | Some(b"" | b"master") => None,
         Some(word) => Some(word == b"worker"),

@@ -49,10 +49,14 @@ pub enum Class {
     Pipelined,
     /// HTTP/2 with prior knowledge, eight streams at a time.
     Http2,
-    /// A body of about a megabyte, sent slowly.
+    /// A body of some ten kilobytes in a few parts, many at a time.
     Upload,
-    /// A large answer, read slowly.
+    /// A body of about a megabyte, sent over seconds.
+    LargeUpload,
+    /// An answer larger than what the kernel keeps of it, read in sips.
     Reader,
+    /// A large answer, read over seconds.
+    LargeReader,
     /// A connection on which nothing, or a part of a head, is sent for a while.
     Waiter,
     /// The unix socket: new connections and old ones.
@@ -62,15 +66,22 @@ pub enum Class {
 }
 
 impl Class {
+    /// Whether it can make requests by the million. One that takes seconds for each cannot.
+    pub fn is_brisk(self) -> bool {
+        !matches!(self, Self::LargeUpload | Self::LargeReader | Self::Herald)
+    }
+
     /// All of them, in the order they are told.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::New,
         Self::Keepalive,
         Self::Adversary,
         Self::Pipelined,
         Self::Http2,
         Self::Upload,
+        Self::LargeUpload,
         Self::Reader,
+        Self::LargeReader,
         Self::Waiter,
         Self::Unix,
         Self::Herald,
@@ -86,7 +97,9 @@ impl fmt::Display for Class {
             Self::Pipelined => "pipelined",
             Self::Http2 => "HTTP/2",
             Self::Upload => "uploads",
+            Self::LargeUpload => "large uploads",
             Self::Reader => "slow readers",
+            Self::LargeReader => "very slow readers",
             Self::Waiter => "connect and wait",
             Self::Unix => "unix socket",
             Self::Herald => "notes for streams",
@@ -109,14 +122,21 @@ pub struct Plan {
     pub new_per_second: u32,
     /// Longest think time.
     pub think: Duration,
+    /// Of so many requests of a connection that is kept, one posts.
+    pub post_every: u64,
+    /// Requests that are enough of a class: it ends then. None: it goes on until it is stopped. Those that
+    /// are slow by design and the herald always do.
+    pub each: Option<u64>,
     /// Paths that are asked for in turn; each is to answer 200.
     pub pages: Vec<String>,
+    /// A path whose answer is read in sips: of a hundred kilobytes, or the kernel takes it all.
+    pub page_to_sip: String,
     /// A path with a large answer.
     pub big_page: String,
-    /// How long uploads and slow readers begin anew. A roll lasts until those that were begun have ended,
-    /// so with them there are few rolls and without them many.
+    /// How long large uploads and very slow readers begin anew. A roll lasts until those that were begun have
+    /// ended, so with them there are few rolls and without them many.
     pub slow_for: Duration,
-    /// Size of an upload's body, in bytes.
+    /// Size of a large upload's body, in bytes.
     pub upload_bytes: usize,
     /// Who posts. There has to be one.
     pub authors: Vec<Account>,

@@ -33,7 +33,10 @@ fn plan(cluster: &TestCluster, clients: &[(Class, usize)]) -> Plan {
         clients: clients.iter().copied().collect(),
         new_per_second: 100,
         think: Duration::from_millis(300),
+        post_every: 4,
+        each: None,
         pages: vec!["/healthz".to_owned(), "/users/alice".to_owned()],
+        page_to_sip: "/users/alice/outbox?page=true".to_owned(),
         big_page: "/users/alice/outbox?page=true".to_owned(),
         slow_for: Duration::from_secs(600),
         upload_bytes: 64 * 1024,
@@ -157,6 +160,31 @@ fn a_server_that_closes_idle_connections_is_found_out() {
     }
 }
 
+/// A million of one class are not to wait for a million of another.
+#[test]
+fn a_class_ends_when_it_has_asked_enough() {
+    let cluster = cluster(None);
+    let clients = [(Class::Keepalive, 8), (Class::Waiter, 8), (Class::Reader, 4)];
+    let plan = Plan {
+        pages: vec!["/healthz".to_owned()],
+        page_to_sip: "/healthz".to_owned(),
+        post_every: u64::MAX,
+        each: Some(40),
+        ..bare_plan(&cluster, &clients)
+    };
+    let fleet = Fleet::start(plan);
+    eventually(Duration::from_secs(60), || match fleet.is_over() {
+        true => Ok(()),
+        false => Err(clients.map(|(class, _)| fleet.requests(class))),
+    });
+    let seen = fleet.stop();
+    for (class, count) in clients {
+        let asked = seen.tallies[&class].requests;
+        // Whoever was within a request at that moment has ended it.
+        assert!((40..40 + count as u64).contains(&asked), "{class}: {asked}");
+    }
+}
+
 fn bare_plan(cluster: &TestCluster, clients: &[(Class, usize)]) -> Plan {
     Plan {
         address: cluster.address(),
@@ -165,7 +193,10 @@ fn bare_plan(cluster: &TestCluster, clients: &[(Class, usize)]) -> Plan {
         clients: clients.iter().copied().collect(),
         new_per_second: 100,
         think: Duration::from_millis(100),
+        post_every: 4,
+        each: None,
         pages: Vec::new(),
+        page_to_sip: "/".to_owned(),
         big_page: "/".to_owned(),
         slow_for: Duration::ZERO,
         upload_bytes: 0,

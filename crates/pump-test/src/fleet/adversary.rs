@@ -3,7 +3,8 @@
 //!
 //! When that is, the last rolls have shown; each client aims at one of those moments and misses it on
 //! purpose, by up to 50 ms to either side, each by another amount in each roll. Half of them send a part
-//! of a request before and the rest after.
+//! of a request before and the rest after. With two workers there are two such moments in a roll, and each
+//! client is there at both.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,15 @@ const GUESS: Duration = Duration::from_millis(100);
 /// Steps are taken in an order in which neighbours are far apart; 7 × 31 and 500 have no divisor in common.
 const STRIDE: u64 = 217;
 
+/// Most moments of one roll.
+const STRIKES: usize = 4;
+
+/// When to send something, and which step of the sweep that is.
+struct Moment {
+    at: Instant,
+    step: u64,
+}
+
 impl Client {
     pub(super) async fn lie_in_wait(&mut self) {
         let address = self.plan.address.clone();
@@ -37,20 +47,43 @@ impl Client {
                 Ok(()) = announcements.changed() => announcements.borrow_and_update().clone(),
                 _ = self.stop.wait_for(|stop| *stop) => return,
             };
-            let Some(used) = open.take() else { continue };
-            open = self.strike(used, &announced, turn).await;
+            if self.has_enough() {
+                return;
+            }
+            for (strike, moment) in self.moments(&announced).into_iter().enumerate() {
+                let Some(used) = open.take() else { break };
+                open = self.strike(used, &announced, moment, turn + strike as u64).await;
+            }
         }
     }
 
-    async fn strike(&mut self, mut used: Used, announced: &Announced, turn: u64) -> Option<Used> {
-        let number = self.number as u64;
-        let step = (number * STRIDE + announced.roll * 101) % STEPS;
-        let offset = SPREAD * 2 * step as u32 / STEPS as u32;
-        let aim = announced.leaving.get(self.number % announced.leaving.len().max(1));
-        let leaves = announced.at + aim.copied().unwrap_or(GUESS);
-        let moment = leaves + offset - SPREAD.min(leaves + offset - Instant::now().min(leaves));
-        let ask = if turn % 4 == 1 { self.post(0) } else { self.get(turn, false) };
-        let cut = match number % 4 {
+    /// When to send something within a roll, in order: near each moment at which a worker leaves.
+    fn moments(&self, announced: &Announced) -> Vec<Moment> {
+        let leaving = if announced.leaving.is_empty() { &[GUESS][..] } else { &announced.leaving };
+        let near = |(number, leaves): (usize, &Duration)| {
+            let (client, apart) = (self.number as u64 * STRIDE, number as u64 * STEPS / 2);
+            let step = (client + announced.roll * 101 + apart) % STEPS;
+            let offset = SPREAD * 2 * step as u32 / STEPS as u32;
+            let early = announced.at + *leaves + offset;
+            Moment { at: early - SPREAD.min(early - Instant::now().min(early)), step }
+        };
+        let mut moments: Vec<_> = leaving.iter().enumerate().map(near).collect();
+        moments.sort_by_key(|moment| moment.at);
+        moments.truncate(STRIKES);
+        moments
+    }
+
+    async fn strike(
+        &mut self,
+        mut used: Used,
+        announced: &Announced,
+        moment: Moment,
+        turn: u64,
+    ) -> Option<Used> {
+        let Moment { at: moment, step } = moment;
+        let post = turn % self.plan.post_every == 1;
+        let ask = if post { self.post(0) } else { self.get(turn, false) };
+        let cut = match self.number % 4 {
             // The whole of it at once.
             0 | 1 => 0,
             // One byte, and the rest.

@@ -80,8 +80,8 @@ impl Client {
             Class::Adversary => self.lie_in_wait().await,
             Class::Pipelined => self.pipeline().await,
             Class::Http2 => self.speak_http2().await,
-            Class::Upload => self.upload().await,
-            Class::Reader => self.read_slowly().await,
+            Class::Upload | Class::LargeUpload => self.upload().await,
+            Class::Reader | Class::LargeReader => self.read_slowly().await,
             Class::Waiter => self.wait().await,
             Class::Unix => self.unix().await,
             Class::Herald => self.herald().await,
@@ -121,7 +121,8 @@ impl Client {
             if self.stopped_within(pause).await {
                 return;
             }
-            let ask = if turn % 4 == 3 { self.post(0) } else { self.get(turn, false) };
+            let post = turn % self.plan.post_every == self.plan.post_every - 1;
+            let ask = if post { self.post(0) } else { self.get(turn, false) };
             open = self.again(&address, open, &ask).await;
         }
     }
@@ -217,8 +218,18 @@ impl Client {
         self.began.elapsed()
     }
 
-    /// Waits, and says whether the fleet has been stopped meanwhile.
+    /// Whether this class has made as many requests as it is to make.
+    pub(super) fn has_enough(&self) -> bool {
+        let enough = self.plan.each.filter(|_| self.class.is_brisk());
+        enough.is_some_and(|each| self.tallies.with(self.class, |tally| tally.requests >= each))
+    }
+
+    /// Waits, and says whether it is to end: the fleet has been stopped meanwhile, or this class has asked
+    /// enough.
     pub(super) async fn stopped_within(&mut self, pause: Duration) -> bool {
+        if self.has_enough() {
+            return true;
+        }
         if pause.is_zero() {
             return *self.stop.borrow();
         }

@@ -4,18 +4,36 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
+use super::Class;
 use super::clients::{Client, Used};
 use crate::load::{Failure, Method};
 use crate::wire::{Connection, Pace, request};
 
-/// How many parts an upload is sent in.
-const PARTS: u32 = 40;
+/// How a body is sent.
+struct Sending {
+    parts: u32,
+    /// Shortest and longest time of all parts.
+    lasts: (Duration, Duration),
+    /// Smallest and largest size, in bytes.
+    bytes: (usize, usize),
+}
 
-/// Shortest and longest time of an upload.
-const LASTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// A body that is under way for a moment. By the hundred there is always one when a worker is to leave.
+const LIGHT: Sending = Sending {
+    parts: 3,
+    lasts: (Duration::from_millis(50), Duration::from_millis(200)),
+    bytes: (16 * 1024, 64 * 1024),
+};
 
-/// How a reader reads: 160 KB a second.
-const PACE: Pace = Pace { bytes: 8 * 1024, pause: Duration::from_millis(50) };
+/// How a large body is sent; its size is the plan's.
+const HEAVY_PARTS: u32 = 40;
+const HEAVY_LASTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+/// How a reader sips: what the kernel takes for it is a part of the answer, so the server has to wait.
+const SIPS: Pace = Pace { bytes: 24 * 1024, pause: Duration::from_millis(20) };
+
+/// How a very slow one does: 160 KB a second.
+const DROPS: Pace = Pace { bytes: 8 * 1024, pause: Duration::from_millis(50) };
 
 /// How long an answer that is read like that may take.
 const AT_LEISURE: Duration = Duration::from_secs(60);
@@ -26,11 +44,14 @@ impl Client {
         let mut open: Option<Used> = None;
         for _ in 0_u64.. {
             let pause = self.random.between(Duration::ZERO, Duration::from_millis(100));
-            if self.stopped_within(pause).await || self.age() > self.plan.slow_for {
+            if self.stopped_within(pause).await || self.has_been_slow_enough() {
                 return;
             }
-            let ask = self.post(self.plan.upload_bytes);
-            let pause = self.random.between(LASTS.0, LASTS.1) / PARTS;
+            let sending = self.sending();
+            let more = (sending.bytes.1 - sending.bytes.0).max(1);
+            let size = sending.bytes.0 + self.random.next() as usize % more;
+            let ask = self.post(size);
+            let pause = self.random.between(sending.lasts.0, sending.lasts.1) / sending.parts;
             let used = match open.take() {
                 Some(used) => Ok(used),
                 None => self.open(&address).await,
@@ -43,7 +64,7 @@ impl Client {
                 }
             };
             let turn = self.begin();
-            for part in ask.bytes.chunks(ask.bytes.len().div_ceil(PARTS as usize)) {
+            for part in ask.bytes.chunks(ask.bytes.len().div_ceil(sending.parts as usize)) {
                 sleep(pause).await;
                 let sent = timeout(self.plan.answer_within, used.connection.send(part)).await;
                 if !matches!(sent, Ok(Ok(()))) {
@@ -57,17 +78,32 @@ impl Client {
         }
     }
 
+    fn sending(&self) -> Sending {
+        if self.class == Class::Upload {
+            return LIGHT;
+        }
+        let bytes = self.plan.upload_bytes;
+        Sending { parts: HEAVY_PARTS, lasts: HEAVY_LASTS, bytes: (bytes, bytes) }
+    }
+
+    fn has_been_slow_enough(&self) -> bool {
+        !self.class.is_brisk() && self.age() > self.plan.slow_for
+    }
+
     pub(super) async fn read_slowly(&mut self) {
-        let path = self.plan.big_page.clone();
+        let (path, pace) = match self.class {
+            Class::Reader => (self.plan.page_to_sip.clone(), SIPS),
+            _ => (self.plan.big_page.clone(), DROPS),
+        };
         let bytes = request("GET", &path, &self.plan.host, &[("Connection", "close")], b"");
         for _ in 0_u64.. {
             let pause = self.random.between(Duration::ZERO, Duration::from_millis(100));
-            if self.stopped_within(pause).await || self.age() > self.plan.slow_for {
+            if self.stopped_within(pause).await || self.has_been_slow_enough() {
                 return;
             }
             let ask = self.get(0, true);
             let begun = self.begin();
-            let opened = Connection::open(&self.plan.address, Some(PACE));
+            let opened = Connection::open(&self.plan.address, Some(pace));
             let connection = match timeout(self.plan.answer_within, opened).await {
                 Ok(Ok(connection)) => connection,
                 Ok(Err(fate)) => {
@@ -79,7 +115,7 @@ impl Client {
                     continue;
                 }
             };
-            let read = self.read_all(connection, &bytes).await;
+            let read = self.read_all(connection, &bytes, pace).await;
             match read {
                 Ok((answer, first_byte)) => {
                     // The rest of the time is the client's own.
@@ -96,6 +132,7 @@ impl Client {
         &self,
         mut connection: Connection,
         bytes: &[u8],
+        pace: Pace,
     ) -> Result<(crate::wire::Answer, Instant), Failure> {
         let of = |fate| Failure::of(fate, Method::Get, false);
         let first = timeout(self.plan.answer_within, async {
@@ -105,7 +142,7 @@ impl Client {
         });
         first.await.map_err(|_| Failure::Timeout)?.map_err(of)?;
         // It pauses before it looks.
-        let first_byte = Instant::now() - PACE.pause;
+        let first_byte = Instant::now() - pace.pause;
         let answer = timeout(AT_LEISURE, connection.answer()).await;
         Ok((answer.map_err(|_| Failure::Timeout)?.map_err(of)?, first_byte))
     }

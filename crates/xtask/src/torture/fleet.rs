@@ -30,15 +30,25 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// How long old workers may take to go after a roll before it is called a pile.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
+/// Requests of each class in a long run: none that fails among so many means that, with 95 %, no more than
+/// three in a million do.
+const EACH: u64 = 1_000_000;
+
 /// How large a fleet is.
 pub(super) struct Size {
     clients: &'static [(Class, usize)],
     /// Only clients of the class of this name, ten times as many.
     pub(super) only: Option<String>,
     new_per_second: u32,
-    /// The share of the time in which there are uploads and slow readers.
+    /// The share of the time in which there are large uploads and very slow readers.
     slow_share: f64,
     think: Duration,
+    /// Of so many requests of a connection that is kept, one posts.
+    post_every: u64,
+    /// Requests that each class is to make.
+    pub(super) each: Option<u64>,
+    /// The pause between two notes for all streams.
+    heralded_every: Duration,
     pub(super) streams: usize,
     listeners: usize,
     authors: usize,
@@ -50,11 +60,13 @@ impl Size {
         clients: &[
             (Class::New, 8),
             (Class::Keepalive, 400),
-            (Class::Adversary, 200),
+            (Class::Adversary, 100),
             (Class::Pipelined, 10),
             (Class::Http2, 6),
-            (Class::Upload, 8),
-            (Class::Reader, 6),
+            (Class::Upload, 10),
+            (Class::LargeUpload, 8),
+            (Class::Reader, 20),
+            (Class::LargeReader, 6),
             (Class::Waiter, 300),
             (Class::Unix, 10),
             (Class::Herald, 1),
@@ -63,6 +75,9 @@ impl Size {
         new_per_second: 700,
         slow_share: 0.4,
         think: Duration::from_secs(1),
+        post_every: 4,
+        each: None,
+        heralded_every: Duration::from_millis(50),
         streams: 100,
         listeners: 8,
         authors: 4,
@@ -74,40 +89,49 @@ impl Size {
             (Class::New, 8),
             (Class::Keepalive, 32),
             (Class::Http2, 2),
-            (Class::Upload, 4),
-            (Class::Reader, 4),
+            (Class::LargeUpload, 4),
+            (Class::LargeReader, 4),
             (Class::Herald, 1),
         ],
         only: None,
         new_per_second: 600,
         slow_share: 1.0,
         think: Duration::from_secs(3),
+        post_every: 4,
+        each: None,
+        heralded_every: Duration::from_millis(50),
         streams: 4,
         listeners: 2,
         authors: 2,
     };
 
-    /// For a million requests of each class in half an hour.
+    /// For a million requests of each class in less than an hour. What costs the processor much and is no
+    /// request of a class comes seldom.
     pub(super) const LONG: Self = Self {
         clients: &[
-            (Class::New, 8),
-            (Class::Keepalive, 500),
-            (Class::Adversary, 800),
-            (Class::Pipelined, 12),
-            (Class::Http2, 8),
-            (Class::Upload, 8),
-            (Class::Reader, 6),
-            (Class::Waiter, 800),
-            (Class::Unix, 16),
+            (Class::New, 16),
+            (Class::Keepalive, 600),
+            (Class::Adversary, 1000),
+            (Class::Pipelined, 16),
+            (Class::Http2, 16),
+            (Class::Upload, 200),
+            (Class::LargeUpload, 8),
+            (Class::Reader, 240),
+            (Class::LargeReader, 6),
+            (Class::Waiter, 1000),
+            (Class::Unix, 40),
             (Class::Herald, 1),
         ],
         only: None,
-        new_per_second: 750,
-        slow_share: 0.4,
+        new_per_second: 1000,
+        slow_share: 0.05,
         think: Duration::from_secs(1),
+        post_every: 8,
+        each: Some(EACH),
+        heralded_every: Duration::from_millis(500),
         streams: 1000,
         listeners: 40,
-        authors: 8,
+        authors: 32,
     };
 }
 
@@ -152,6 +176,19 @@ pub(super) struct Outcome {
     pub(super) proclaimed: u64,
     /// What the server does not know and so was not asked.
     pub(super) absent: Vec<&'static str>,
+    /// Requests that each class was to make.
+    pub(super) each: Option<u64>,
+}
+
+impl Outcome {
+    /// Classes that were to make more requests than they could in the time.
+    pub(super) fn short(&self) -> impl Iterator<Item = (Class, u64, u64)> {
+        let brisk = self.seen.tallies.iter().filter(|(class, _)| class.is_brisk());
+        brisk.filter_map(|(class, tally)| {
+            let each = self.each.filter(|each| tally.requests < *each)?;
+            Some((*class, tally.requests, each))
+        })
+    }
 }
 
 /// Rolls until the time is over.
@@ -166,14 +203,24 @@ pub(super) fn run(
     let (mut plan, absent) = plan(&cluster, size)?;
     plan.slow_for = lasts.mul_f64(size.slow_share);
     let clients: usize = plan.clients.values().sum();
-    say("fleet", &format!("{clients} clients and {} streams, {} s", plan.streams, lasts.as_secs()));
+    let asking: Vec<Class> = plan.clients.keys().copied().collect();
+    let goal = Goal {
+        until: Instant::now() + lasts,
+        rolls: rolls.unwrap_or(u64::MAX),
+        asking,
+        each: size.each,
+    };
+    say(
+        "fleet",
+        &format!("{clients} clients and {} streams, at most {} s", plan.streams, lasts.as_secs()),
+    );
     let before = Tcp::now()?;
     let network = builds.network.clone();
     let fleet = Fleet::start_in(plan, move || network.enter_as_client());
     let begun = Instant::now();
     pause(MARGIN);
     let watching = census::Watching::start(cluster.master().pid, address.port());
-    let rolls = roll(&cluster, builds, &fleet, begun + lasts, rolls.unwrap_or(u64::MAX))?;
+    let rolls = roll(&cluster, builds, &fleet, &goal)?;
     pause(MARGIN);
     let census = watching.stop();
     // Before clients close: a server that still writes to one is told so by a reset of our own.
@@ -204,7 +251,33 @@ pub(super) fn run(
         problems,
         proclaimed,
         absent,
+        each: size.each,
     })
+}
+
+/// When there were enough rolls.
+struct Goal {
+    until: Instant,
+    rolls: u64,
+    asking: Vec<Class>,
+    each: Option<u64>,
+}
+
+impl Goal {
+    fn is_reached(&self, fleet: &Fleet) -> bool {
+        let mut brisk = self.asking.iter().filter(|class| class.is_brisk());
+        Instant::now() + MARGIN > self.until
+            || self.each.is_some_and(|each| brisk.all(|class| fleet.requests(*class) >= each))
+    }
+
+    /// For whoever waits: what is far from its end.
+    fn told(&self, fleet: &Fleet) -> String {
+        let brisk = self.asking.iter().filter(|class| class.is_brisk());
+        let least = brisk.min_by_key(|class| fleet.requests(**class));
+        least.map_or_else(String::new, |class| {
+            format!(", {class} the fewest with {}", fleet.requests(*class))
+        })
+    }
 }
 
 /// Two builds in turn.
@@ -212,14 +285,13 @@ fn roll(
     cluster: &TestCluster,
     builds: &Builds,
     fleet: &Fleet,
-    until: Instant,
-    most: u64,
+    goal: &Goal,
 ) -> anyhow::Result<Vec<Roll>> {
     let clock = fleet.clock();
     let mut rolls: Vec<Roll> = Vec::new();
     let mut told = Instant::now();
-    for number in 1..=most {
-        if Instant::now() + MARGIN > until {
+    for number in 1..=goal.rolls {
+        if goal.is_reached(fleet) {
             break;
         }
         ensure!(!fleet.is_over(), "the fleet ended early");
@@ -235,7 +307,8 @@ fn roll(
             told = Instant::now();
             let requests: u64 = Class::ALL.iter().map(|class| fleet.requests(*class)).sum();
             let failures = fleet.failures();
-            say("", &format!("{number} rolls, {requests} requests, {failures} failed"));
+            let least = goal.told(fleet);
+            say("", &format!("{number} rolls, {requests} requests, {failures} failed{least}"));
         }
     }
     Ok(rolls)
@@ -305,10 +378,12 @@ fn plan(cluster: &TestCluster, size: &Size) -> anyhow::Result<(Plan, Vec<&'stati
     let authors = named("author", size.authors);
     let herald = cluster.account("herald");
     // Long notes, so that a page of them is large.
-    let printer = cluster.account("printer");
-    for number in 0..40 {
-        let text = format!("Long note {number} of a patient printer. ").repeat(120);
-        api.post(&printer, &text[..4800.min(text.len())])?;
+    for (name, length) in [("printer", 4800), ("scribe", 1900)] {
+        let account = cluster.account(name);
+        for number in 0..40 {
+            let text = format!("Long note {number} of a patient {name}. ").repeat(120);
+            api.post(&account, &text[..length.min(text.len())])?;
+        }
     }
     let mut absent = Vec::new();
     let mut clients: BTreeMap<Class, usize> = size.clients.iter().copied().collect();
@@ -345,14 +420,17 @@ fn plan(cluster: &TestCluster, size: &Size) -> anyhow::Result<(Plan, Vec<&'stati
         clients,
         new_per_second: size.new_per_second,
         think: size.think,
+        post_every: size.post_every,
+        each: size.each,
         slow_for: Duration::ZERO,
         pages: PAGES.map(str::to_owned).to_vec(),
+        page_to_sip: "/users/scribe/outbox?page=true".to_owned(),
         big_page: "/users/printer/outbox?page=true&limit=40".to_owned(),
         upload_bytes: 1024 * 1024,
         authors,
         streams,
         listeners,
-        herald: Some((herald, Duration::from_millis(50))),
+        herald: Some((herald, size.heralded_every)),
         answer_within: Duration::from_secs(15),
         seed: seed as u64,
     };

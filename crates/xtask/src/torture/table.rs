@@ -47,6 +47,15 @@ pub(super) fn fleet(title: &str, outcome: &Outcome) -> String {
             let _ = writeln!(text, "\nfailed: {count} x {class}: {failure}");
         }
     }
+    if let Some(each) = outcome.each {
+        let short = outcome.short().count();
+        let what =
+            if short == 0 { "reached by all".to_owned() } else { format!("missed by {short}") };
+        let _ = writeln!(
+            text,
+            "\n{each} requests of each class that can make them by the million: {what}"
+        );
+    }
     for absent in &outcome.absent {
         let _ = writeln!(text, "\nnot tried, because this build does not have it: {absent}");
     }

@@ -27,6 +27,9 @@ pub(super) fn of_fleet(fleet: &Outcome) -> Vec<String> {
         }
         none(u64::from(of == 0), format!("{class}: nobody asked anything"));
     }
+    for (class, made, of) in fleet.short() {
+        none(1, format!("{class}: only {made} of {of} requests were made in the time there was"));
+    }
     let streams = &fleet.seen.streams;
     none(streams.missing, format!("streams: {} notes did not come", streams.missing));
     none(streams.repeated, format!("streams: {} notes came again", streams.repeated));
