@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use pump_control::ExitStatus;
 
 use crate::commands::{
-    account, completions, generate, history, install, metrics, package, restart, rollback, start,
-    status, stop, uninstall, upgrade,
+    account, completions, generate, history, install, metrics, package, restart, resume, rollback,
+    start, status, stop, uninstall, upgrade,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Upgrade(upgrade::UpgradeArgs),
     /// Go back to the release that ran before.
     Rollback(rollback::RollbackArgs),
+    /// Finish or undo an upgrade or a rollback that was cut.
+    Resume(resume::ResumeArgs),
     /// Show what was installed, upgraded and rolled back, and why.
     History(history::HistoryArgs),
     /// Show how the server is.

@@ -8,6 +8,7 @@ pub(crate) mod install;
 pub(crate) mod metrics;
 pub(crate) mod package;
 pub(crate) mod restart;
+pub(crate) mod resume;
 pub(crate) mod rollback;
 pub(crate) mod start;
 pub(crate) mod status;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::Uninstall(args) => uninstall::run(args, &context),
         Command::Upgrade(args) => upgrade::run(args, &context),
         Command::Rollback(args) => rollback::run(args, &context),
+        Command::Resume(args) => resume::run(args, &context),
         Command::History(args) => history::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Metrics(args) => metrics::run(args, &context),

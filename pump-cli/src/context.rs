@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use pump_control::{ExitStatus, Layout};
 
 use crate::host::Host;
+use crate::passage::Asked;
 use crate::report::{Failure, Report};
 use crate::{others, service};
 
@@ -21,6 +22,14 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// What was typed, for whoever has to begin it anew.
+    pub(crate) fn asked(&self) -> Asked {
+        let words = self.host.args.iter().skip(1);
+        let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        // A folder that is gone has no paths in it either.
+        Asked { words, folder: std::env::current_dir().unwrap_or_default() }
+    }
+
     /// Refuses with the command to type when this run may not change the machine. A private place
     /// needs no root, and takes root only where nobody else can write: root would run what they put
     /// there, and write where their links lead.

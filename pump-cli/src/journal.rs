@@ -3,9 +3,7 @@
 //! A line of JSON for each run, appended and synced, never changed. A line that was torn by a power
 //! cut is skipped when it is read.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -13,8 +11,7 @@ use jiff::Timestamp;
 use pump_control::{ExitStatus, Layout};
 use serde::{Deserialize, Serialize};
 
-/// How much of the end of the file is read: some thousands of runs.
-const READ_AT_MOST: u64 = 1024 * 1024;
+use crate::json_lines;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,23 +68,8 @@ impl Journal {
     /// # Errors
     /// What the file system says.
     pub(crate) fn append(&self, entry: &Entry) -> anyhow::Result<()> {
-        let write = || {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .open(&self.path)?;
-            let mut line = serde_json::to_vec(entry)?;
-            line.push(b'\n');
-            if !ends_a_line(&mut file)? {
-                line.insert(0, b'\n');
-            }
-            // One write, so that a reader never sees half of it.
-            file.write_all(&line)?;
-            file.sync_all()
-        };
-        write().with_context(|| format!("could not write `{}`", self.path.display()))
+        json_lines::append(&self.path, entry)
+            .with_context(|| format!("could not write `{}`", self.path.display()))
     }
 
     /// Appends a run, unless it is a refusal that says what the last one said: a timer that meets the
@@ -108,21 +90,10 @@ impl Journal {
     /// # Errors
     /// When the file is there and cannot be read.
     pub(crate) fn last(&self, count: usize) -> anyhow::Result<Vec<Entry>> {
-        let read = || -> io::Result<Vec<u8>> {
-            let mut file = match File::open(&self.path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-                other => other?,
-            };
-            let size = file.metadata()?.len();
-            file.seek(SeekFrom::Start(size.saturating_sub(READ_AT_MOST)))?;
-            let mut bytes = Vec::new();
-            file.take(READ_AT_MOST).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes = read().with_context(|| format!("could not read `{}`", self.path.display()))?;
-        let lines = bytes.split(|byte| *byte == b'\n');
+        let lines = json_lines::read(&self.path)
+            .with_context(|| format!("could not read `{}`", self.path.display()))?;
         let mut entries: Vec<Entry> =
-            lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+            lines.into_iter().filter_map(|line| serde_json::from_value(line).ok()).collect();
         entries.drain(..entries.len().saturating_sub(count));
         Ok(entries)
     }
@@ -174,18 +145,11 @@ pub(crate) fn who() -> String {
     }
 }
 
-fn ends_a_line(file: &mut File) -> io::Result<bool> {
-    if file.metadata()?.len() == 0 {
-        return Ok(true);
-    }
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last == *b"\n")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
     use super::*;
 
     fn journal() -> (tempfile::TempDir, Journal) {

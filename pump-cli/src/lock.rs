@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::atomic_file;
+use crate::passage::Owner;
 use crate::report::Failure;
 
 /// How often the folder may be gone when it has been locked: each time another run has ended meanwhile.
@@ -181,7 +182,11 @@ fn holder(path: &Path) -> Option<String> {
         let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let line: String = line.trim().chars().take(MAX_TOLD).collect();
-        Some(format!("process {pid}, `{line}`"))
+        let owner = Owner::of(pid);
+        let unit = owner.unit.as_ref().map(|unit| format!(" in the unit {unit}"));
+        let since = owner.since().map(|since| format!(" since {since:.0}"));
+        let (unit, since) = (unit.unwrap_or_default(), since.unwrap_or_default());
+        Some(format!("process {pid}, `{line}`{unit}{since}"))
     })
 }
 

@@ -146,24 +146,27 @@ impl Releases {
         self.unpack(&info, archive.as_slice(), size)
     }
 
-    /// Makes a release the current one, and what was current the previous one.
+    /// Makes a release the current one, and what was current the previous one. Where the previous one becomes
+    /// current the two change places, in one step.
     ///
     /// # Errors
     /// What the file system says. A cut between the two links leaves the old one current.
     pub(crate) fn make_current(&self, name: &str) -> anyhow::Result<()> {
-        if let Some(before) = self.current()?
-            && before.name != name
-        {
-            self.point(&self.layout.previous(), &before.name)?;
+        let before = self.current()?.map(|before| before.name);
+        if before.as_deref() == Some(name) {
+            return Ok(());
+        }
+        if self.previous().ok().flatten().is_some_and(|previous| previous.name == name) {
+            return self.exchange();
+        }
+        if let Some(before) = before {
+            self.point(&self.layout.previous(), &before)?;
         }
         self.point(&self.layout.current(), name)
     }
 
     /// Makes the previous release the current one and the other way round, in one step.
-    ///
-    /// # Errors
-    /// What the file system says; nothing has changed then.
-    pub(crate) fn exchange(&self) -> anyhow::Result<()> {
+    fn exchange(&self) -> anyhow::Result<()> {
         let current = self.layout.current();
         exchange(&self.layout.previous(), &current)
             .context("could not exchange the links `current` and `previous`")?;

@@ -89,6 +89,15 @@ pub(crate) fn status(context: &Context<'_>) -> Result<Status, Failure> {
     control::status(&context.layout.control_socket()).map_err(|error| told(error, context))
 }
 
+/// Whether a server that does not answer is about to: it starts or stops, or was killed and will be started
+/// again.
+pub(crate) fn comes(context: &Context<'_>) -> bool {
+    if context.layout.is_private() {
+        return holder::of(&context.layout).is_some();
+    }
+    systemd::is_moving(SERVING[1])
+}
+
 /// What a failed conversation with the master means to the operator.
 pub(crate) fn told(error: ControlError, context: &Context<'_>) -> Failure {
     let pump = command(context);

@@ -1,7 +1,8 @@
 //! From one release to another: which way is allowed, and going it.
 //!
 //! Used by `pump upgrade` and `pump rollback`. The links change only when the other release is proven
-//! to serve, except where connections wait: there the service is started from the links.
+//! to serve, except where connections wait: there the service is started from the links. Whatever is done here
+//! may have been cut and is done again.
 
 mod settle;
 
@@ -15,6 +16,7 @@ use crate::context::Context;
 use crate::control::{self, ControlError};
 use crate::inspect;
 use crate::lock::Lock;
+use crate::passage::Way;
 use crate::releases::{Installed, Releases};
 use crate::report::Failure;
 use crate::roll;
@@ -58,15 +60,6 @@ pub(crate) struct Consent {
     pub(crate) may_ask: bool,
 }
 
-/// In which direction the links change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// What was current becomes previous.
-    Forward,
-    /// Current and previous change places.
-    Back,
-}
-
 impl From<Gait> for Step {
     fn from(gait: Gait) -> Self {
         match gait {
@@ -84,6 +77,15 @@ impl Step {
             Self::Links => "links",
             Self::Roll => "roll",
             Self::Restart(_) => "restart",
+        }
+    }
+
+    /// For the journal.
+    pub(crate) fn way(&self) -> Way {
+        match self {
+            Self::Links => Way::Links,
+            Self::Roll => Way::Roll,
+            Self::Restart(_) => Way::Restart,
         }
     }
 
@@ -220,54 +222,110 @@ pub(crate) fn agree(
     }
 }
 
-/// Goes the step and changes the links. Returns what happened, as a sentence.
+/// Goes the step: after it the other release serves, where one does. The links have changed only where the
+/// service is started from them. What was done of it already is not done again.
 ///
 /// # Errors
 /// The outcome of a failed roll (60, 61, 62 and others); the links are as they were then.
-pub(crate) fn go(
+pub(crate) fn advance(
     context: &Context<'_>,
     lock: &Lock,
     releases: &Releases,
     step: &Step,
     from: &Installed,
     to: &Installed,
-    direction: Direction,
-) -> Result<String, Failure> {
-    let links = || match direction {
-        Direction::Forward => releases.make_current(&to.name),
-        Direction::Back => releases.exchange(),
-    };
+) -> Result<(), Failure> {
     match step {
+        Step::Links => Ok(()),
+        Step::Roll => roll(context, to),
+        Step::Restart(_) => {
+            releases.make_current(&to.name)?;
+            context.report.say(format_args!("restarting the server on {}", to.name));
+            renew_units(context, lock, from, to)
+                .and_then(|()| restart(context, to))
+                .map_err(|failure| go_back(context, lock, releases, from, to, failure))
+        }
+    }
+}
+
+/// Makes a release current that was proven. Returns what happened, as a sentence.
+///
+/// # Errors
+/// What the file system says; the links are as they were, or `previous` leads to the release that is left.
+pub(crate) fn confirm(
+    context: &Context<'_>,
+    lock: &Lock,
+    releases: &Releases,
+    step: &Step,
+    from: &Installed,
+    to: &Installed,
+) -> Result<String, Failure> {
+    releases.make_current(&to.name)?;
+    let name = &to.name;
+    Ok(match step {
         Step::Links => {
-            links()?;
-            let runs = control::status(&context.layout.control_socket()).is_ok();
-            Ok(if runs {
-                format!("{} runs already; it is the current release now", to.name)
+            if control::status(&context.layout.control_socket()).is_ok() {
+                format!("{name} runs already; it is the current release now")
             } else {
                 format!(
-                    "{} is the current release; the server does not run, and starts with it",
-                    to.name
+                    "{name} is the current release; the server does not run, and starts with it"
                 )
-            })
+            }
         }
         Step::Roll => {
-            roll(context, to)?;
-            links()?;
             // It serves: what a changed unit hardens takes effect at the next restart.
             if let Err(failure) = renew_units(context, lock, from, to) {
                 context.report.warn(format_args!("the units stay as they were: {failure}"));
             }
-            Ok(format!("{} serves", to.name))
+            format!("{name} serves")
         }
-        Step::Restart(_) => {
-            links()?;
-            context.report.say(format_args!("restarting the server on {}", to.name));
-            match renew_units(context, lock, from, to).and_then(|()| restart(context, to)) {
-                Ok(()) => Ok(format!("{} serves, after a restart", to.name)),
-                Err(failure) => Err(go_back(context, lock, releases, from, to, failure)),
-            }
+        Step::Restart(_) => format!("{name} serves, after a restart"),
+    })
+}
+
+/// Brings the release before back, after the other one has served and was found wanting. Returns what is
+/// told.
+pub(crate) fn retreat(
+    context: &Context<'_>,
+    lock: &Lock,
+    releases: &Releases,
+    from: &Installed,
+    to: &Installed,
+    failure: Failure,
+) -> Failure {
+    let back = || -> Result<(), Failure> {
+        // Whatever is started from now on is what is gone back to.
+        let was_current = releases.current()?.is_some_and(|current| current.name == to.name);
+        if was_current {
+            releases.make_current(&from.name)?;
+            renew_units(context, lock, to, from)?;
         }
-    }
+        let running = running(context, releases)?;
+        match step(running.as_ref(), to, &from.info)? {
+            Step::Links if running.is_none() && was_current => service::start(context).map(drop),
+            Step::Links => Ok(()),
+            Step::Roll => roll(context, from),
+            Step::Restart(_) => restart(context, from),
+        }
+    };
+    let told = match back() {
+        Ok(()) => Failure {
+            exit: ExitStatus::RolledBack,
+            error: format!("{}; {} serves again", failure.error, from.name),
+            ..failure
+        },
+        Err(second) => Failure {
+            exit: ExitStatus::RollbackFailed,
+            error: format!("{}; and going back failed: {}", failure.error, second.error),
+            ..failure
+        },
+    };
+    if told.exit == ExitStatus::RolledBack { told } else { told.hint(by_hand(context)) }
+}
+
+/// The next command where going back has failed.
+fn by_hand(context: &Context<'_>) -> String {
+    format!("run `{} start` and look at the log", service::command(context))
 }
 
 /// Rolls the running cluster onto a release, telling each step.
@@ -360,7 +418,7 @@ fn go_back(
     failure: Failure,
 ) -> Failure {
     let back = || -> Result<String, Failure> {
-        releases.exchange()?;
+        releases.make_current(&from.name)?;
         renew_units(context, lock, to, from)?;
         if !context.layout.is_private() {
             // A start limit that the failed build has used up must not stop the old one.
@@ -380,7 +438,7 @@ fn go_back(
             error: format!("{}; and going back failed: {}", failure.error, second.error),
             ..failure
         }
-        .hint(format!("run `{} start` and look at the log", service::command(context))),
+        .hint(by_hand(context)),
     }
 }
 

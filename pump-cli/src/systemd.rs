@@ -45,6 +45,12 @@ pub(crate) fn run_in_unit(
     run("systemd-run", &[&before[..], words].concat(), "")
 }
 
+/// Whether a unit is on its way: started, stopped, or to be started again after it was killed.
+pub(crate) fn is_moving(unit: &str) -> bool {
+    let moves = ["activating", "deactivating", "reloading"];
+    property(unit, "ActiveState").is_some_and(|state| moves.contains(&state.as_str()))
+}
+
 /// Whether a unit is started at boot.
 pub(crate) fn is_enabled(unit: &str) -> bool {
     property(unit, "UnitFileState").is_some_and(|state| state == "enabled")

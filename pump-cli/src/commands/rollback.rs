@@ -5,19 +5,20 @@
 use pump_control::ExitStatus;
 use serde_json::json;
 
-use super::upgrade::{Run, installed, tidy};
+use super::upgrade::{Hop, Run, UpgradeArgs, installed, tidy, undo};
 use crate::bundle;
 use crate::context::Context;
 use crate::inspect;
 use crate::journal::Action;
 use crate::lock::{self, Lock};
 use crate::ownership;
+use crate::passage::{Passage, State};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
-use crate::switch::{self, Consent, Direction};
+use crate::switch::{self, Consent};
 
 /// Flags of `pump rollback`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct RollbackArgs {
     /// Refuse anything that makes a connection wait.
     #[arg(long)]
@@ -34,10 +35,22 @@ pub(crate) fn run(args: RollbackArgs, context: &Context<'_>) -> Ended {
     context.need_root("rolling back")?;
     ownership::refuse_packaged(context, "rollback")?;
     let releases = Releases::of(&context.layout);
-    let current = installed(context, &releases)?;
+    installed(context, &releases)?;
     let lock = lock::take(&context.layout)?;
-    let mut run = Run::begin(Action::Rollback, &current, context);
-    let ended = roll_back(&args, context, &lock, &releases, &current, &mut run);
+    if !args.dry_run
+        && let Some(ended) = undo(context, &lock, &releases)?
+    {
+        return Ok(ended);
+    }
+    under_lock(&args, context, &lock)
+}
+
+/// The rollback, for who has the lock and has finished what was cut.
+pub(super) fn under_lock(args: &RollbackArgs, context: &Context<'_>, lock: &Lock) -> Ended {
+    let releases = Releases::of(&context.layout);
+    let current = installed(context, &releases)?;
+    let mut run = Run::begin(Action::Rollback, &current.name, context);
+    let ended = roll_back(args, context, lock, &releases, &current, &mut run);
     run.end(ended, args.dry_run)
 }
 
@@ -90,7 +103,27 @@ fn roll_back(
         told("dry-run");
         return Ok(None);
     }
-    let done = switch::go(context, lock, releases, &step, current, &previous, Direction::Back)?;
+    let mut passage = Passage::begin(&context.layout, Action::Rollback, context.asked());
+    passage.about(|it| {
+        (it.from, it.to, it.goal) =
+            (current.name.clone(), previous.name.clone(), previous.name.clone());
+        it.way = step.way();
+    });
+    for state in [State::Checked, State::Planned, State::Verified, State::Preflighted] {
+        passage.reach(state)?;
+    }
+    let hop = Hop {
+        context,
+        lock,
+        releases,
+        args: &UpgradeArgs::default(),
+        from: current.clone(),
+        candidate: previous.info.clone(),
+        step: step.clone(),
+        is_rollback: true,
+        present: Some(previous.clone()),
+    };
+    let done = hop.forward(&previous, &mut passage)?;
     tidy(context, releases, running.as_ref());
     told("rolled-back");
     Ok(Some(done))

@@ -4,11 +4,14 @@
 
 mod table;
 
+use anyhow::Context as _;
 use pump_control::ExitStatus;
 use pump_control::control::{Canary, Compared, Latch, Outcome, Phase, Roll, Status};
+use serde_json::json;
 
 use crate::context::Context;
-use crate::report::Ended;
+use crate::passage::{self, Last, Transition};
+use crate::report::{Ended, Failure};
 use crate::service;
 
 /// How wide it is where nobody can say.
@@ -19,17 +22,56 @@ const USUAL_WIDTH: usize = 100;
 pub(crate) struct StatusArgs {}
 
 pub(crate) fn run(_args: StatusArgs, context: &Context<'_>) -> Ended {
-    let status = service::status(context)?;
-    context.report.value(&status);
+    let cut = unfinished(context);
+    let status = service::status(context).map_err(|failure| match &cut {
+        // What has to be done first comes first.
+        Some(cut) => Failure { error: format!("{}; {}", failure.error, cut.text), ..failure },
+        None => failure,
+    })?;
+    let mut value = serde_json::to_value(&status).context("a status has a JSON form")?;
+    if let Some(cut) = &cut {
+        value["upgrade"] = json!({ "at_work": cut.at_work, "text": cut.text, "last": cut.last });
+    }
+    context.report.value(&value);
     let size = dialoguer::console::Term::stdout().size_checked();
     let width = size.map_or(USUAL_WIDTH, |(_, columns)| usize::from(columns));
     for line in lines(&status, width) {
         context.report.result(line);
     }
+    if let Some(cut) = cut {
+        context.report.result(cut.text);
+    }
     Ok(match status.phase {
         Phase::Running | Phase::Rolling => ExitStatus::Done,
         Phase::Starting | Phase::Stopping => ExitStatus::Temporary,
     })
+}
+
+/// An upgrade or a rollback that has not ended.
+struct Unfinished {
+    last: Transition,
+    at_work: bool,
+    text: String,
+}
+
+/// The one that there is, as far as this user may know.
+fn unfinished(context: &Context<'_>) -> Option<Unfinished> {
+    let Ok(Last::Unfinished(last)) = passage::last(&context.layout) else { return None };
+    let at_work = last.owner.lives();
+    let (what, pump) = (last.what(), service::command(context));
+    let text = if at_work {
+        let unit = last.owner.unit.as_ref().map(|unit| format!(" in the unit {unit}"));
+        let (pid, unit) = (last.owner.pid, unit.unwrap_or_default());
+        format!(
+            "{what} from {} to {} is under way in process {pid}{unit}; it {}",
+            last.from,
+            last.to,
+            last.state.said()
+        )
+    } else {
+        format!("{}; `{pump} resume` finishes it", last.cut())
+    };
+    Some(Unfinished { last: *last, at_work, text })
 }
 
 /// All that is shown.

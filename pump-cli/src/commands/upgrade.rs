@@ -6,36 +6,38 @@
 //! leaves the old or the new release serving, and the same command finishes the job. Where the way leads
 //! over other releases, each hop is done like that, one after the other.
 
+mod again;
+mod hop;
 mod itinerary;
 pub(super) mod packaged;
 mod run;
+mod steps;
 
 use pump_control::ExitStatus;
-use pump_release::{Artifact, Channel, Choice, Release, ReleaseInfo, TARGET, Wanted, choose};
+use pump_release::{Channel, Choice, Release, ReleaseInfo, TARGET, Wanted, choose};
 use semver::Version;
 use serde_json::json;
 
-use crate::bundle;
 use crate::context::Context;
 use crate::fetch::{self, Catalogue};
-use crate::inspect;
-use crate::journal::{Action, Journal};
+use crate::journal::Action;
 use crate::lock::{self, Lock};
 use crate::ownership;
+use crate::passage::{Passage, State};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure, Report};
 use crate::source;
-use crate::switch::{self, Direction, Running, Step};
+use crate::switch::{self, Running};
 use crate::trust;
 
+pub(super) use again::{Settled, begin_anew, close, finish, undo};
+pub(super) use hop::Hop;
+use hop::{Offered, whole};
 use itinerary::{Itinerary, PlanId};
 pub(super) use run::Run;
 
-/// What has to stay free besides the release itself, in bytes.
-const ROOM_TO_SPARE: u64 = 64 * 1024 * 1024;
-
 /// Flags of `pump upgrade`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct UpgradeArgs {
     /// Refuse anything that makes a connection wait.
     #[arg(long)]
@@ -81,11 +83,23 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
         return packaged::run(&args, context);
     }
     let releases = Releases::of(&context.layout);
+    installed(context, &releases)?;
+    let lock = lock::take(&context.layout)?;
+    let looks = args.check || args.dry_run;
+    if !looks && let Settled::Again(last) = finish(context, &lock, &releases)? {
+        // It begins anew here, with what is asked for now.
+        close(context, &last, "it was cut before anything was changed");
+    }
+    under_lock(args, context, &lock)
+}
+
+/// The upgrade, for who has the lock and has finished what was cut.
+fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
+    let releases = Releases::of(&context.layout);
     let current = installed(context, &releases)?;
     let wish = source::wish(&context.layout, args.source.as_deref(), args.channel)?;
     let trust = trust::find(&context.layout, args.trust_root.as_deref(), &wish.address)?;
-    let lock = lock::take(&context.layout)?;
-    let mut run = Run::begin(Action::Upgrade, &current, context);
+    let mut run = Run::begin(Action::Upgrade, &current.name, context);
     let ended = (|| {
         let catalogue = fetch::catalogue(&context.layout, &wish, &trust, context.report)?;
         run.waived.clone_from(&catalogue.waived);
@@ -101,14 +115,14 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
         if args.check {
             return Err(available(context, &current, &plan));
         }
-        refuse_rejected(&args, context, &candidate.name())?;
+        steps::pass(&args, context, release, &candidate)?;
         plan.refuse_another(args.plan.as_ref())?;
         if args.dry_run {
             plan.tell(context, &args);
             return Ok(None);
         }
         plan.agree(context, &args)?;
-        follow(context, &lock, &releases, &current, &catalogue, &plan, &mut run)
+        follow(&args, context, lock, &releases, &current, &catalogue, &plan, &mut run)
     })();
     run.end(ended, args.check || args.dry_run)
 }
@@ -163,26 +177,11 @@ fn taken<'a>(
     }
 }
 
-/// Refuses, for a timer, what failed here or was left on purpose.
-fn refuse_rejected(args: &UpgradeArgs, context: &Context<'_>, name: &str) -> Result<(), Failure> {
-    if !args.unattended {
-        return Ok(());
-    }
-    let Some(entry) = Journal::of(&context.layout).rejected(name)? else { return Ok(()) };
-    let why = match entry.action {
-        Action::Rollback => "somebody went back from it".to_owned(),
-        _ => format!("it failed: {}", entry.result),
-    };
-    Err(Failure::new(
-        ExitStatus::Held,
-        format!("{name} is left alone, since on {:.0} {why}", entry.at),
-    )
-    .hint("a newer release is taken; to try this one again, run `pump upgrade` by hand"))
-}
-
 /// Goes a plan, hop by hop. Each ends with a release that serves and is current, so a failure leaves the
 /// hop before in place.
+#[expect(clippy::too_many_arguments, reason = "they are what a hop is made of")]
 fn follow(
+    args: &UpgradeArgs,
     context: &Context<'_>,
     lock: &Lock,
     releases: &Releases,
@@ -191,6 +190,7 @@ fn follow(
     plan: &Itinerary<'_>,
     run: &mut Run<'_>,
 ) -> Result<Option<String>, Failure> {
+    let mut passage = Passage::begin(&context.layout, Action::Upgrade, context.asked());
     let mut from = current.clone();
     let mut done = None;
     for (number, hop) in (1..).zip(plan.hops()) {
@@ -201,20 +201,32 @@ fn follow(
             }));
         }
         run.to = Some(hop.to.name());
-        let one_hop = || {
+        let mut one_hop = || {
             let running = switch::running(context, releases)?;
             let step = switch::step(running.as_ref(), &from, &hop.to)?;
             plan.refuse_worse(number, hop, &step)?;
             if plan.hops().len() > 1 {
                 context.report.say(plan.heading(number, hop));
             }
-            let to = stage(context, releases, catalogue, &hop.to, hop.artifact)?;
-            if step == Step::Roll {
-                switch::settle(context, releases, &hop.to)?;
+            passage.about(|it| {
+                it.plan = Some(plan.id().to_string());
+                (it.hop, it.of) = (number, plan.hops().len());
+                (it.from, it.to, it.goal) = (from.name.clone(), hop.to.name(), plan.to());
+                it.way = step.way();
+            });
+            if number == 1 {
+                passage.reach(State::Checked)?;
             }
-            let said = switch::go(context, lock, releases, &step, &from, &to, Direction::Forward)?;
+            passage.reach(State::Planned)?;
+            let present = whole(releases, &hop.to.name());
+            let (from, candidate) = (from.clone(), hop.to.clone());
+            let is_rollback = false;
+            let made =
+                Hop { context, lock, releases, args, from, candidate, step, is_rollback, present };
+            let arrived =
+                made.make(&Offered { catalogue, artifact: hop.artifact }, &mut passage)?;
             tidy(context, releases, running.as_ref());
-            Ok((to, said))
+            Ok(arrived)
         };
         let (to, said) = one_hop().map_err(|failure| plan.stranded(number, &from, failure))?;
         (from, done) = (to, Some(said));
@@ -238,67 +250,6 @@ fn available(context: &Context<'_>, current: &Installed, plan: &Itinerary<'_>) -
         "hops": plan.hops().len(), "text": text, "exit": exit,
     }));
     Failure::new(exit, text)
-}
-
-/// The release on disk, complete and checked, and proven to be what was signed.
-fn stage(
-    context: &Context<'_>,
-    releases: &Releases,
-    catalogue: &Catalogue,
-    candidate: &ReleaseInfo,
-    artifact: &Artifact,
-) -> Result<Installed, Failure> {
-    let present = releases.named(&candidate.name());
-    let staged = match present.filter(|it| bundle::verify(&it.path).is_ok()) {
-        Some(present) if present.info == *candidate => present,
-        _ => {
-            let needed = artifact.installed_size.saturating_add(ROOM_TO_SPARE);
-            need_space(&context.layout.releases(), needed)?;
-            need_space(
-                &context.layout.upgrade_data(),
-                artifact.size.saturating_add(ROOM_TO_SPARE),
-            )?;
-            context.report.say(format_args!("fetching {}", artifact.name));
-            let fetched = catalogue.download(artifact, &context.layout, context.report)?;
-            let bundle = fetch::reader(fetched.file());
-            let staged = releases.unpack(candidate, bundle, artifact.installed_size)?;
-            fetched.used();
-            staged
-        }
-    };
-    let told = inspect::ask(&staged.pumpd())?;
-    if told != *candidate {
-        return Err(Failure::new(
-            ExitStatus::Signature,
-            format!(
-                "`pumpd release-info` of the release says {} and the signed metadata says {}, or \
-                 they differ in what it needs; nothing was changed",
-                told.name(),
-                candidate.name()
-            ),
-        )
-        .hint("tell the publisher; `pump upgrade --to VERSION` takes another release"));
-    }
-    context.report.say(format_args!("{} is unpacked and checked", staged.name));
-    Ok(staged)
-}
-
-fn need_space(folder: &std::path::Path, needed: u64) -> Result<(), Failure> {
-    let free = lock::free_space(folder)?;
-    if free >= needed {
-        return Ok(());
-    }
-    let mib = |bytes: u64| bytes / (1024 * 1024);
-    Err(Failure::new(
-        ExitStatus::Preflight,
-        format!(
-            "the release needs {} MiB in `{}` and {} MiB are free; nothing was changed",
-            mib(needed),
-            folder.display(),
-            mib(free)
-        ),
-    )
-    .hint("make room and run it again"))
 }
 
 /// Removes what is not needed any more. A failure of that is no failure of the upgrade.

@@ -84,6 +84,10 @@ impl<'a> Itinerary<'a> {
         Ok(Self { plan: found, id, from: current.name.clone(), gentler })
     }
 
+    pub(super) fn id(&self) -> &PlanId {
+        &self.id
+    }
+
     pub(super) fn hops(&self) -> &[Hop<'a>] {
         &self.plan.hops
     }

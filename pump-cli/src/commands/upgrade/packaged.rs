@@ -10,14 +10,15 @@ use std::path::Path;
 use pump_control::{ExitStatus, Layout};
 use serde_json::json;
 
-use super::{Run, UpgradeArgs, installed, tidy};
+use super::{Hop, Run, Settled, UpgradeArgs, close, finish, installed, tidy};
 use crate::context::Context;
 use crate::inspect;
 use crate::journal::Action;
-use crate::lock;
+use crate::lock::{self, Lock};
+use crate::passage::{Passage, State};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
-use crate::switch::{self, Consent, Direction, Step};
+use crate::switch::{self, Consent, Step};
 
 /// `pump upgrade`.
 pub(super) fn run(args: &UpgradeArgs, context: &Context<'_>) -> Ended {
@@ -55,9 +56,28 @@ pub(in crate::commands) fn onto_payload(
     dry_run: bool,
 ) -> Ended {
     let releases = Releases::of(&context.layout);
-    let current = installed(context, &releases)?;
+    installed(context, &releases)?;
     let lock = lock::take(&context.layout)?;
-    let mut run = Run::begin(Action::Upgrade, &current, context);
+    if !check
+        && !dry_run
+        && let Settled::Again(last) = finish(context, &lock, &releases)?
+    {
+        close(context, &last, "it was cut before anything was changed");
+    }
+    under_lock(context, &lock, consent, check, dry_run)
+}
+
+/// The same, for who has the lock and has finished what was cut.
+pub(super) fn under_lock(
+    context: &Context<'_>,
+    lock: &Lock,
+    consent: Consent,
+    check: bool,
+    dry_run: bool,
+) -> Ended {
+    let releases = Releases::of(&context.layout);
+    let current = installed(context, &releases)?;
+    let mut run = Run::begin(Action::Upgrade, &current.name, context);
     let ended = (|| {
         let to = payload(&releases)?;
         if to.name == current.name {
@@ -90,7 +110,27 @@ pub(in crate::commands) fn onto_payload(
         if step == Step::Roll {
             switch::settle(context, &releases, &to.info)?;
         }
-        let said = switch::go(context, &lock, &releases, &step, &current, &to, Direction::Forward)?;
+        let mut passage = Passage::begin(&context.layout, Action::Upgrade, context.asked());
+        passage.about(|it| {
+            (it.from, it.to, it.goal) = (current.name.clone(), to.name.clone(), to.name.clone());
+            it.way = step.way();
+        });
+        // The package manager has fetched, verified and unpacked it.
+        for state in [State::Checked, State::Planned, State::Preflighted, State::Unpacked] {
+            passage.reach(state)?;
+        }
+        let hop = Hop {
+            context,
+            lock,
+            releases: &releases,
+            args: &UpgradeArgs::default(),
+            from: current.clone(),
+            candidate: to.info.clone(),
+            step: step.clone(),
+            is_rollback: false,
+            present: Some(to.clone()),
+        };
+        let said = hop.forward(&to, &mut passage)?;
         tidy(context, &releases, running.as_ref());
         context.report.value(&json!({
             "result": "upgraded", "from": current.name, "to": to.name, "way": step.word(), "exit": 0,

@@ -7,7 +7,6 @@ use pump_control::ExitStatus;
 
 use crate::context::Context;
 use crate::journal::{self, Action, Entry, Journal};
-use crate::releases::Installed;
 use crate::report::{Ended, Failure};
 
 /// One run, for the history.
@@ -24,13 +23,9 @@ pub(in crate::commands) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(in crate::commands) fn begin(
-        action: Action,
-        from: &Installed,
-        context: &'a Context<'a>,
-    ) -> Self {
+    pub(in crate::commands) fn begin(action: Action, from: &str, context: &'a Context<'a>) -> Self {
         let (began, at) = (Instant::now(), Timestamp::now());
-        Self { context, began, at, action, from: from.name.clone(), to: None, waived: None }
+        Self { context, began, at, action, from: from.to_owned(), to: None, waived: None }
     }
 
     /// A hop of several is done: it is told and written, and the next one begins.
@@ -60,6 +55,13 @@ impl<'a> Run<'a> {
         if let Err(error) = Journal::of(&self.context.layout).append_unless_repeated(&entry) {
             self.context.report.warn(format_args!("the history lacks this run: {error:#}"));
         }
+    }
+
+    /// Writes that it was given up, and that nothing is left of it.
+    pub(super) fn given_up(self, text: &str) -> Ended {
+        self.write(ExitStatus::Failed, text.to_owned());
+        self.context.report.say(text);
+        Ok(ExitStatus::Done)
     }
 
     /// Writes how it ended, unless it was to look only, and prints what happened.
