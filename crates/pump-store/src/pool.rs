@@ -4,10 +4,11 @@
 //! who waits too long is told that the database is busy. The numbers below keep an idle process small:
 //! what a larger page cache would hold, the kernel's cache holds once for all workers.
 
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
@@ -19,7 +20,15 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often who waits for another process looks again. SQLite's own handler soon sleeps for 100 ms at
 /// a time, and the lock of a process that writes one note after the other is free for much less: who
 /// waits hardly ever finds it so.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const LOOK_EVERY: Duration = Duration::from_micros(250);
+
+/// Writes in a row after which a process that has more to write leaves the lock alone for [`PAUSE`].
+const TURN: u32 = 4;
+
+/// Long enough for whoever waits to look. Between two writes of a queue the lock is free for some
+/// microseconds only: without a pause another process finds it free by chance, after a hundred writes or
+/// five hundred, and in a roll there are more processes than usual.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Statements a connection keeps prepared: more than there are in this crate.
 const PREPARED: usize = 64;
@@ -63,17 +72,26 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, Error> {
 }
 
 /// Waits a moment, for at most [`BUSY_TIMEOUT`] in all: SQLite tells how often it was called before.
+fn wait_for_others(times: i32) -> bool {
+    thread_local! {
+        /// Since when. A moment's wait may take longer than that, so counting them is not enough.
+        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let since = SINCE.get().filter(|_| times > 0).unwrap_or_else(Instant::now);
+    SINCE.set(Some(since));
+    if since.elapsed() >= BUSY_TIMEOUT {
+        return false;
+    }
+    pause(LOOK_EVERY);
+    true
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "another process's lock can be watched in no other way"
 )]
-fn wait_for_others(times: i32) -> bool {
-    let waited = LOOK_EVERY.saturating_mul(times.unsigned_abs());
-    if waited >= BUSY_TIMEOUT {
-        return false;
-    }
-    std::thread::sleep(LOOK_EVERY);
-    true
+fn pause(lasts: Duration) {
+    std::thread::sleep(lasts);
 }
 
 /// Does `work` in a transaction that has the write lock from its beginning, and commits it.
@@ -101,7 +119,23 @@ pub(crate) struct Pool {
 struct State {
     idle: Vec<Connection>,
     lent: usize,
+    /// How often a connection was lent so soon after it had come back that nobody else had a chance.
+    in_row: u32,
+    returned: Option<Instant>,
     closed: bool,
+}
+
+impl State {
+    /// Whether there were so many in a row that it is another process's turn.
+    fn lend_in_row(&mut self) -> bool {
+        let at_once = self.returned.is_some_and(|returned| returned.elapsed() < PAUSE);
+        self.in_row = if at_once { self.in_row + 1 } else { 0 };
+        let over = self.in_row >= TURN;
+        if over {
+            self.in_row = 0;
+        }
+        over
+    }
 }
 
 impl Pool {
@@ -122,7 +156,7 @@ impl Pool {
 
     /// Lends a connection; waits for one if need be, no longer than `within`.
     pub(crate) fn borrow(&self, within: Duration) -> Result<Borrowed<'_>, Error> {
-        let idle = {
+        let (idle, turn_is_over) = {
             let full = |state: &mut State| {
                 !state.closed && state.idle.is_empty() && state.lent >= self.most
             };
@@ -134,7 +168,7 @@ impl Pool {
                 return Err(Error::Busy { path: self.path.clone() });
             }
             state.lent += 1;
-            state.idle.pop()
+            (state.idle.pop(), state.lend_in_row())
         };
         // From here on the guard gives the place back, also when no connection comes to fill it.
         let mut borrowed = Borrowed { pool: self, connection: idle };
@@ -146,6 +180,9 @@ impl Pool {
                     .map_err(|error| Fault::Sql(error).at(&self.path))?;
             }
             borrowed.connection = Some(connection);
+        }
+        if turn_is_over && !self.query_only {
+            pause(PAUSE);
         }
         Ok(borrowed)
     }
@@ -209,6 +246,7 @@ impl Drop for Borrowed<'_> {
         }
         let mut state = self.pool.lock();
         state.lent -= 1;
+        state.returned = Some(Instant::now());
         state.idle.extend(connection);
         drop(state);
         self.pool.changed.notify_all();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use pump_model::{NoteId, Page, Timestamp, Viewer};
@@ -261,4 +261,44 @@ fn who_writes_without_a_pause_leaves_room_for_others() {
     });
     let fewer = ours.min(theirs);
     assert!(fewer >= NOTES / 50, "{fewer} notes of one to {NOTES} of the other");
+}
+
+/// Whoever comes finds a place among processes that always have something to write. Counted in their notes, and
+/// in memory, where the lock is free for the shortest time.
+#[test]
+fn who_writes_now_and_then_does_not_wait_for_the_queues_of_others() {
+    const MOST: usize = 120;
+
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let world = World::within(folder.expect("a temporary folder"));
+    let [ada, bob] = ["ada", "bob"].map(|name| world.person(name));
+    let others = [(); 3].map(|()| Store::open(world.data()).expect("opened once more"));
+    let (over, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let between: Vec<usize> = std::thread::scope(|scope| {
+        // Two threads each: there is always one that waits for its own process's connection.
+        for store in others.iter().chain(&others) {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    store.post_note(bob.id, &note("and another"), world.now()).expect("posted");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let waits = (0..40).map(|_| {
+            // Not in a row: the lock is with others when we come.
+            let others_have_it = count.load(Ordering::Relaxed) + 10;
+            while count.load(Ordering::Relaxed) < others_have_it {
+                std::thread::yield_now();
+            }
+            let before = count.load(Ordering::Relaxed);
+            world.posts(&ada, "now me");
+            count.load(Ordering::Relaxed) - before
+        });
+        let waits = waits.collect();
+        over.store(true, Ordering::Relaxed);
+        waits
+    });
+    let mean = between.iter().sum::<usize>() / between.len();
+    assert!(mean < MOST, "{mean} notes of others before one of ours: {between:?}");
 }

@@ -27,7 +27,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::within(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn within(folder: TempDir) -> Self {
         migrate(folder.path()).expect("migrated");
         let store = Store::open(folder.path()).expect("opened");
         Self { folder, store, clock: AtomicI64::new(1_795_285_800_000) }
