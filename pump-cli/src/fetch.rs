@@ -20,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use pump_control::{ExitStatus, Layout};
 use pump_release::{Artifact, Channel, Index, InvalidIndex, MAX_INDEX};
 use tough::error::Error as Tough;
-use tough::{ExpirationEnforcement, IntoVec, Repository, RepositoryLoader, TargetName};
+use tough::{ExpirationEnforcement, IntoVec, Limits, Repository, RepositoryLoader, TargetName};
 
 use crate::report::{Failure, Report};
 use crate::source::{Address, Patience, Wish};
@@ -35,6 +35,9 @@ use refusal::{refusal, too_slow};
 
 /// Largest bundle, in bytes.
 const MAX_BUNDLE: u64 = 1024 * 1024 * 1024;
+
+/// How many roots are followed from the trusted one: a change every month for twenty years.
+const MAX_ROOTS: u64 = 256;
 
 /// What to do about what is signed and still wrong.
 const TELL: &str = "try another mirror, or tell the publisher";
@@ -124,6 +127,7 @@ fn one(
             let loader = RepositoryLoader::new(&anchor, metadata, targets)
                 .transport(carrier.clone())
                 .expiration_enforcement(enforced)
+                .limits(Limits { max_root_updates: MAX_ROOTS, ..Limits::default() })
                 .datastore(cache.folder());
             tokio::time::timeout(limit, loader.load()).await
         });
@@ -135,8 +139,8 @@ fn one(
         None => ExpirationEnforcement::Safe,
     };
     let mut loaded = load(enforced)?;
-    if matches!(&loaded, Ok(Err(error)) if refusal::is_older(error)) {
-        // The floor decides what is older: it knows when a publisher starts counting afresh.
+    // Where there is a floor it decides what is older: it knows when a publisher starts counting afresh.
+    if floors.knows(trust) && matches!(&loaded, Ok(Err(error)) if refusal::is_older(error)) {
         cache.empty().context("could not leave the kept metadata aside")?;
         loaded = load(enforced)?;
     }
@@ -266,7 +270,9 @@ impl Catalogue {
                     return Err(download::no_room(&folder, &error));
                 }
                 Ok(Err(download::Fault::Wrong(why))) => refusal::not_what_was_signed(address, &why),
-                Ok(Err(download::Fault::Carried(error))) => refusal::carried(&error, address),
+                Ok(Err(download::Fault::Carried(error) | download::Fault::Cut(error))) => {
+                    refusal::carried(&error, address)
+                }
                 Err(_) => too_slow(address, self.patience.bundle),
             };
             if at + 1 < self.addresses.len() {

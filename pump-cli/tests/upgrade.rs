@@ -6,8 +6,12 @@ mod master;
 #[path = "upgrade/place.rs"]
 mod place;
 
+#[path = "upgrade/attacks.rs"]
+mod attacks;
 #[path = "upgrade/bundles.rs"]
 mod bundles;
+#[path = "upgrade/carriers.rs"]
+mod carriers;
 #[path = "upgrade/cuts.rs"]
 mod cuts;
 #[path = "upgrade/killed.rs"]
@@ -16,6 +20,8 @@ mod killed;
 mod plans;
 #[path = "upgrade/real.rs"]
 mod real;
+#[path = "upgrade/roots.rs"]
+mod roots;
 #[path = "upgrade/sources.rs"]
 mod sources;
 #[path = "upgrade/waits.rs"]

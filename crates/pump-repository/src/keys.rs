@@ -17,12 +17,29 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use jiff::Timestamp;
 use pump_release::{ROOT_PURPOSE, TEST_PURPOSE};
-use tough::editor::signed::SignedRole;
 use tough::key_source::{KeySource, LocalKeySource};
-use tough::schema::{KeyHolder, RoleKeys, RoleType, Root};
+use tough::schema::{Role, RoleKeys, RoleType, Root, Signature, Signed};
 use tough::sign::{Sign, parse_keypair};
 
 use crate::source::blocking;
+
+/// How many signatures a role needs, of how many keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// Signatures.
+    pub needed: u64,
+    /// Keys.
+    pub of: u64,
+}
+
+impl Quorum {
+    /// One key that signs alone.
+    pub const ONE: Self = Self { needed: 1, of: 1 };
+    /// What a root should have: two keys may be lost, and two stolen.
+    pub const ROOT: Self = Self { needed: 3, of: 5 };
+    /// What targets should have.
+    pub const TARGETS: Self = Self { needed: 2, of: 3 };
+}
 
 /// A publisher's keys.
 #[derive(Clone, Debug)]
@@ -58,6 +75,19 @@ impl Keys {
     /// # Errors
     /// What the file system says.
     pub fn make(dir: &Path, root_expires: Timestamp) -> anyhow::Result<Self> {
+        Self::ceremony(dir, root_expires, Quorum::ONE, Quorum::ONE)
+    }
+
+    /// New keys for tests, several for roots and for targets: `root.pk8` or `root-1.pk8` and on.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn ceremony(
+        dir: &Path,
+        root_expires: Timestamp,
+        roots: Quorum,
+        targets: Quorum,
+    ) -> anyhow::Result<Self> {
         fs::create_dir_all(dir)
             .with_context(|| format!("could not make the folder `{}`", dir.display()))?;
         let mut root = Root {
@@ -69,40 +99,89 @@ impl Keys {
             roles: HashMap::new(),
             _extra: HashMap::from([(ROOT_PURPOSE.to_owned(), TEST_PURPOSE.into())]),
         };
-        for (name, role) in [
-            ("root", RoleType::Root),
-            ("targets", RoleType::Targets),
-            ("snapshot", RoleType::Snapshot),
-            ("timestamp", RoleType::Timestamp),
-        ] {
-            let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-                .map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
-            let key = parse_keypair(pkcs8.as_ref())?.tuf_key();
-            let id = key.key_id()?;
-            write_private(&dir.join(format!("{name}.pk8")), pkcs8.as_ref())?;
-            root.keys.insert(id.clone(), key);
-            let keys =
-                RoleKeys { keyids: vec![id], threshold: NonZeroU64::MIN, _extra: HashMap::new() };
-            root.roles.insert(role, keys);
-        }
         let keys = Self { dir: dir.to_owned() };
+        for (name, role, quorum) in [
+            ("root", RoleType::Root, roots),
+            ("targets", RoleType::Targets, targets),
+            ("snapshot", RoleType::Snapshot, Quorum::ONE),
+            ("timestamp", RoleType::Timestamp, Quorum::ONE),
+        ] {
+            keys.appoint(&mut root, role, name, quorum)?;
+        }
         keys.sign_root(root)?;
         Ok(keys)
     }
 
-    /// Signs a root with the keys at hand and makes it the folder's.
+    /// Makes new keys for a role of a root that is being written. The old ones stay in the folder, so
+    /// that they can sign the change.
+    ///
+    /// # Errors
+    /// When there are keys of that name, or what the file system says.
+    pub fn appoint(
+        &self,
+        root: &mut Root,
+        role: RoleType,
+        name: &str,
+        quorum: Quorum,
+    ) -> anyhow::Result<()> {
+        let mut keyids = Vec::new();
+        for number in 1..=quorum.of {
+            let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+                .map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
+            let key = parse_keypair(pkcs8.as_ref())?.tuf_key();
+            let id = key.key_id()?;
+            let file = match quorum.of {
+                1 => format!("{name}.pk8"),
+                _ => format!("{name}-{number}.pk8"),
+            };
+            write_private(&self.dir.join(file), pkcs8.as_ref())?;
+            root.keys.insert(id.clone(), key);
+            keyids.push(id);
+        }
+        let threshold = NonZeroU64::new(quorum.needed).context("a role needs a signature")?;
+        root.roles.insert(role, RoleKeys { keyids, threshold, _extra: HashMap::new() });
+        Ok(())
+    }
+
+    /// The root as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn present_root(&self) -> anyhow::Result<Root> {
+        let path = self.root();
+        let text =
+            fs::read(&path).with_context(|| format!("could not read `{}`", path.display()))?;
+        Ok(serde_json::from_slice::<Signed<Root>>(&text)?.signed)
+    }
+
+    /// Makes the next root, signed by the keys of the present one and by its own, as far as they are at
+    /// hand.
+    ///
+    /// # Errors
+    /// When a key cannot be read or the file not written.
+    pub fn succeed(
+        &self,
+        change: impl FnOnce(&Self, &mut Root) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut root = self.present_root()?;
+        root.version = root.version.checked_add(1).context("the root's version is used up")?;
+        change(self, &mut root)?;
+        self.sign_root(root)
+    }
+
+    /// Signs a root with the keys at hand, its own and those of the root before, and makes it the
+    /// folder's.
     ///
     /// # Errors
     /// When a key cannot be read or the file not written.
     pub fn sign_root(&self, root: Root) -> anyhow::Result<()> {
-        let sources = self.sources()?;
-        let holder = KeyHolder::Root(root.clone());
-        let signed = blocking(async {
-            Ok(SignedRole::new(root, &holder, &sources, &SystemRandom::new()).await?)
-        })?;
+        let mut signers = root.roles[&RoleType::Root].keyids.clone();
+        if let Ok(before) = self.present_root() {
+            signers.extend(before.roles[&RoleType::Root].keyids.clone());
+        }
+        let signed = sign(&root, &self.sources()?, |id| signers.iter().any(|it| it[..] == *id))?;
         let path = self.root();
-        fs::write(&path, signed.buffer())
-            .with_context(|| format!("could not write `{}`", path.display()))
+        fs::write(&path, signed).with_context(|| format!("could not write `{}`", path.display()))
     }
 
     /// The trust root: what `--trust-root` is given.
@@ -123,6 +202,34 @@ impl Keys {
         }
         Ok(sources)
     }
+}
+
+/// A role with the signatures of those keys at hand whose ids are wanted, as the bytes of a file.
+pub(crate) fn sign<T: Role>(
+    role: &T,
+    sources: &[Box<dyn KeySource>],
+    wanted: impl Fn(&[u8]) -> bool + Send + Sync,
+) -> anyhow::Result<Vec<u8>> {
+    let message = role.canonical_form()?;
+    let signatures: Vec<Signature> = blocking(async {
+        let mut signatures = Vec::new();
+        for source in sources {
+            let signer =
+                source.as_sign().await.map_err(|error| anyhow::anyhow!("a key: {error}"))?;
+            let keyid = signer.tuf_key().key_id()?;
+            if wanted(&keyid) {
+                let sig = signer.sign(&message, &SystemRandom::new()).await;
+                let sig = sig.map_err(|error| anyhow::anyhow!("could not sign: {error}"))?;
+                signatures.push(Signature { keyid, sig: sig.into() });
+            }
+        }
+        Ok(signatures)
+    })?;
+    let mut text = serde_json::to_vec_pretty(
+        &serde_json::json!({ "signed": role, "signatures": signatures }),
+    )?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

@@ -13,11 +13,13 @@
 //! could offer. Nothing here is linked into `pump` or `pumpd`.
 
 mod bundle;
+mod forge;
 mod keys;
 mod source;
 
 pub use bundle::{Bundle, Entry};
-pub use keys::Keys;
+pub use forge::Forgery;
+pub use keys::{Keys, Quorum};
 pub use source::{Expiry, Offer, Source};
 
 use pump_release::Digest;

@@ -82,6 +82,10 @@ impl Source {
         &self.dir
     }
 
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// The trust root: what `--trust-root` is given.
     pub fn trust_root(&self) -> PathBuf {
         self.keys.root()

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod openmetrics;
 pub mod process;
 mod random;
+pub mod releases;
 pub mod wire;
 
 pub use api::{Account, Api};

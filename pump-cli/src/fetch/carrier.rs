@@ -7,6 +7,7 @@ use tough::{FilesystemTransport, Transport, TransportError, TransportErrorKind, 
 use url::Url;
 
 use super::http::Web;
+use crate::report::Failure;
 use crate::source::{Address, Patience};
 
 /// Most that is read of a file whose size nobody has signed, in bytes: tough's largest limit, and enough
@@ -22,7 +23,7 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    pub(super) fn new(address: &Address, patience: &Patience) -> anyhow::Result<Self> {
+    pub(super) fn new(address: &Address, patience: &Patience) -> Result<Self, Failure> {
         let web = match address {
             Address::Folder(_) => None,
             Address::Web(_) => Some(Web::new(patience)?),

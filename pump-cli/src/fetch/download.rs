@@ -27,6 +27,9 @@ use crate::report::Failure;
 /// How often one bundle is gone on with in one run. A server that sends a byte a time has had enough.
 const MAX_RESUMES: u32 = 50;
 
+/// How often a bundle is fetched that was put together and is no good.
+const MAX_AGAIN: u32 = 3;
+
 /// Longest `ETag` that is kept, in bytes.
 const MAX_ETAG: usize = 1024;
 
@@ -34,6 +37,8 @@ const MAX_ETAG: usize = 1024;
 pub(super) enum Fault {
     /// The server or the way to it.
     Carried(TransportError),
+    /// The same, in the middle: what has come is of use.
+    Cut(TransportError),
     /// It is not what was signed.
     Wrong(String),
     /// This machine's disk.
@@ -54,6 +59,8 @@ pub(crate) struct Fetched {
     sha256: Digest,
     have: u64,
     etag: Option<String>,
+    /// It was put together from several answers.
+    joined: bool,
 }
 
 impl Fetched {
@@ -75,7 +82,8 @@ impl Fetched {
         let file = options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(&path)?;
         let have = file.metadata()?.len();
         let etag = fs::read_to_string(path.with_extension("etag")).ok();
-        Ok(Self { path, file, sha256, have, etag: etag.filter(|it| it.len() <= MAX_ETAG) })
+        let etag = etag.filter(|it| it.len() <= MAX_ETAG);
+        Ok(Self { path, file, sha256, have, etag, joined: have > 0 })
     }
 
     /// The whole bundle, from its beginning.
@@ -98,8 +106,7 @@ impl Fetched {
         size: u64,
         bar: &Progress,
     ) -> Result<(), Fault> {
-        let mut went_on = self.have > 0;
-        loop {
+        for _ in 0..MAX_AGAIN {
             bar.at(self.have);
             match carrier.web() {
                 Some(web) => self.over_web(web, url, size, bar).await?,
@@ -112,13 +119,14 @@ impl Fetched {
             if found == self.sha256 && self.have == size {
                 return Ok(());
             }
+            let joined = self.joined;
             self.discard()?;
-            if !went_on {
-                let name = url.path().rsplit('/').next().unwrap_or_default();
-                return Err(Fault::Wrong(format!("`{name}` has another hash")));
+            if !joined {
+                break;
             }
-            went_on = false;
         }
+        let name = url.path().rsplit('/').next().unwrap_or_default();
+        Err(Fault::Wrong(format!("`{name}` has another hash")))
     }
 
     async fn over_web(
@@ -139,7 +147,7 @@ impl Fetched {
             let failed = match self.go_on(web, url, size, bar).await {
                 Ok(()) if self.have == size => return Ok(()),
                 Ok(()) => http::other(url, format!("it ended after {} bytes of {size}", self.have)),
-                Err(Fault::Carried(error)) if error.kind() == TransportErrorKind::Other => error,
+                Err(Fault::Cut(error)) => error,
                 Err(fault) => return Err(fault),
             };
             if self.have > most {
@@ -185,28 +193,27 @@ impl Fetched {
         };
         if !goes_on {
             self.discard()?;
-            return Err(Fault::Carried(http::other(
-                url,
-                "what it has there does not fit our part",
-            )));
+            return Err(Fault::Cut(http::other(url, "what it has there does not fit our part")));
         }
-        let whole = self.have + response.content_length().unwrap_or(size - self.have);
-        if whole > size {
+        let whole = response.content_length().map_or(size, |rest| self.have + rest);
+        if whole != size {
             self.discard()?;
-            return Err(Fault::Wrong(format!("it has more than its {size} bytes")));
+            let less_or_more = if whole < size { "less" } else { "more" };
+            return Err(Fault::Wrong(format!("a file has {less_or_more} than its {size} bytes")));
         }
+        self.joined |= self.have > 0;
         if tag != self.etag {
             self.remember(tag)?;
         }
         self.file.seek(SeekFrom::Start(self.have))?;
         loop {
             let part = response.chunk().await;
-            let Some(part) = part.map_err(|error| Fault::Carried(http::other(url, error)))? else {
+            let Some(part) = part.map_err(|error| Fault::Cut(http::other(url, error)))? else {
                 return Ok(());
             };
             if self.have + part.len() as u64 > size {
                 self.discard()?;
-                return Err(Fault::Wrong(format!("it has more than its {size} bytes")));
+                return Err(Fault::Wrong(format!("a file has more than its {size} bytes")));
             }
             self.file.write_all(&part)?;
             self.have += part.len() as u64;
@@ -249,7 +256,7 @@ impl Fetched {
     fn discard(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.rewind()?;
-        self.have = 0;
+        (self.have, self.joined) = (0, false);
         self.remember(None)
     }
 

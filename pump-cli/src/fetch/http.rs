@@ -9,11 +9,13 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use pump_control::ExitStatus;
 use reqwest::header::{HeaderMap, HeaderName, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, StatusCode, redirect};
 use tough::{TransportError, TransportErrorKind};
 use url::Url;
 
+use crate::report::Failure;
 use crate::source::Patience;
 
 /// How often a request is made.
@@ -47,7 +49,7 @@ pub(super) struct From {
 }
 
 impl Web {
-    pub(super) fn new(patience: &Patience) -> anyhow::Result<Self> {
+    pub(super) fn new(patience: &Patience) -> Result<Self, Failure> {
         let mut client = Client::builder()
             .user_agent(concat!("pump/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(patience.connect)
@@ -61,8 +63,12 @@ impl Web {
                 anyhow::ensure!(!found.is_empty(), "it holds no certificate");
                 Ok(found)
             };
-            let found = read().with_context(|| {
-                format!("could not read `{}`, the `ca` of `upgrade.toml`", file.display())
+            let found = read().map_err(|error: anyhow::Error| {
+                let file = file.display();
+                let text =
+                    format!("could not read `{file}`, the `ca` of `upgrade.toml`: {error:#}");
+                Failure::new(ExitStatus::Configuration, text)
+                    .hint(format!("give the certificates of your authorities as PEM in `{file}`"))
             })?;
             client = client.tls_certs_merge(found);
         }

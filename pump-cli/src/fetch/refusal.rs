@@ -150,12 +150,24 @@ fn arrival(error: &(dyn std::error::Error + 'static)) -> Arrival {
     }
     match carried {
         Some(error) if error.kind() == TransportErrorKind::FileNotFound => {
-            Arrival::Missing(error.url().to_owned())
+            Arrival::Missing(without_password(error.url()))
         }
         Some(error) => Arrival::Failed(
             std::error::Error::source(error).map_or_else(|| error.to_string(), chain),
         ),
         None => Arrival::Wrong(error.to_string()),
+    }
+}
+
+/// It belongs into no log.
+fn without_password(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) => {
+            // An address that can have none has none.
+            let _ = url.set_password(None);
+            url.into()
+        }
+        Err(_) => text.to_owned(),
     }
 }
 

@@ -104,9 +104,17 @@ impl Floors {
 
     /// The latest time at which something of this publisher was believed.
     pub(crate) fn seen(&self, trust: &TrustRoot) -> Option<Timestamp> {
+        self.of(trust).and_then(|floor| floor.seen)
+    }
+
+    /// Whether anything of this publisher was ever seen.
+    pub(crate) fn knows(&self, trust: &TrustRoot) -> bool {
+        self.of(trust).is_some()
+    }
+
+    fn of(&self, trust: &TrustRoot) -> Option<&Floor> {
         let publisher = keys(&trust.root, &[RoleType::Root]);
-        let known = self.floors.iter().find(|floor| !floor.publisher.is_disjoint(&publisher));
-        known.and_then(|floor| floor.seen)
+        self.floors.iter().find(|floor| !floor.publisher.is_disjoint(&publisher))
     }
 
     /// Refuses metadata older than what was seen, or expired at a time that has been, and remembers it

@@ -46,6 +46,12 @@ fn archive(wanted: &Wanted, before: &[Odd], after: &[Odd]) -> Vec<u8> {
     archive.into_inner().expect("an archive in memory")
 }
 
+/// A release with a file that is not in its list.
+pub(crate) fn with_unlisted(wanted: &Wanted) -> Bundle {
+    let archive = archive(wanted, &[], &[odd("unlisted")]);
+    Bundle::compress(&archive, 1 << 20).expect("compressed")
+}
+
 fn put(
     archive: &mut tar::Builder<Vec<u8>>,
     path: &str,

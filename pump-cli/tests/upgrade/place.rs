@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use jiff::Timestamp;
 use pump_release::{Channel, FileList, ListedFile, ReleaseInfo, Rules, Schema, TARGET};
-use pump_repository::{Bundle, Entry, Expiry, Keys, Offer, Source, sha256};
+use pump_repository::{Bundle, Entry, Expiry, Keys, Offer, Quorum, Source, sha256};
 use tempfile::TempDir;
 
 /// A release as a test wants it.
@@ -83,6 +83,12 @@ impl Wanted {
     }
 }
 
+/// The `pump` that is looked at: the one that was built with the tests, or another one.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("PUMP_UNDER_TEST")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_pump")), PathBuf::from)
+}
+
 /// A private place and a source.
 pub(crate) struct Place {
     folder: TempDir,
@@ -92,9 +98,14 @@ pub(crate) struct Place {
 impl Place {
     /// With 1.0.0 installed, a source that offers the same, and its root recorded.
     pub(crate) fn new() -> Self {
+        Self::signed_by(Quorum::ONE, Quorum::ONE)
+    }
+
+    /// As [`Self::new`], by a publisher with so many keys.
+    pub(crate) fn signed_by(roots: Quorum, targets: Quorum) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let now = Timestamp::now();
-        let keys = Keys::make(&folder.path().join("keys"), Expiry::in_days(now, 365).targets);
+        let until = Expiry::in_days(Timestamp::now(), 365).targets;
+        let keys = Keys::ceremony(&folder.path().join("keys"), until, roots, targets);
         let keys = keys.expect("keys can be made");
         let place = Self { source: Source::new(folder.path().join("source"), keys), folder };
         place.offer(&version("1.0.0"));
@@ -117,6 +128,24 @@ impl Place {
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root().join(path)
+    }
+
+    /// The publisher's keys.
+    pub(crate) fn keys(&self) -> Keys {
+        Keys::open(&self.folder().join("keys")).expect("they were made")
+    }
+
+    /// Takes a key away from the publisher.
+    pub(crate) fn lose_key(&self, name: &str) {
+        let file = self.folder().join("keys").join(format!("{name}.pk8"));
+        fs::remove_file(file).expect("there is such a key");
+    }
+
+    /// Fetches from here from now on, and waits for nothing long.
+    pub(crate) fn fetch_from(&self, source: &str, more: &str) {
+        let limits = "silent_seconds = 1\nmetadata_seconds = 20\nbundle_seconds = 20\n";
+        let text = format!("source = \"{source}\"\n{more}\n[fetch]\n{limits}");
+        fs::write(self.path("etc/pump/upgrade.toml"), text).expect("our own file");
     }
 
     /// Offers a release in `stable`.
@@ -189,7 +218,7 @@ impl Place {
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pump"));
+        let mut command = Command::new(program());
         command.args(words).arg("--root").arg(self.root());
         command
     }
@@ -203,7 +232,7 @@ impl Place {
     }
 
     pub(crate) fn pump(&self, words: &[&str]) -> Ran {
-        Ran::new(&self.command(words).output().expect("pump can be run"))
+        Ran::of(&self.command(words).output().expect("pump can be run"))
     }
 
     /// The release that a link leads to, if its files are all there.
@@ -266,7 +295,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn new(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
     }
