@@ -7,6 +7,7 @@
 mod admin;
 mod cli;
 mod config;
+mod exhausted;
 mod faults;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;

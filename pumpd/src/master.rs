@@ -21,6 +21,7 @@ mod keeper;
 mod latch;
 mod listen;
 mod lock;
+mod memory;
 mod metrics;
 mod notify;
 mod nudges;
@@ -131,6 +132,8 @@ struct Master {
     /// The comparison of a roll's first new worker with the old ones, while there is one.
     canary: Option<canary::Watch>,
     metrics: metrics::Metrics,
+    /// Of our control group, by the kernel.
+    killed: memory::Killed,
     questions: asked::Questions,
     /// What is kept for the master that is started when this one was killed.
     kept: Kept,
@@ -235,6 +238,7 @@ impl Master {
             rolls: rolls::Rolls::default(),
             canary: None,
             metrics: metrics::Metrics::default(),
+            killed: memory::Killed::default(),
             questions: asked::Questions::default(),
             kept: Kept::default(),
             keep_again: None,

@@ -57,6 +57,10 @@ pub struct Start {
     /// somebody else, only this tells that the master is dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<i32>,
+    /// Serve also when nothing can be saved because the disk is full: the worker takes the place of one that
+    /// has served, and what can be read is better than nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub even_if_full: bool,
 }
 
 /// A listening socket that the worker inherited.
@@ -84,6 +88,9 @@ pub enum FromWorker {
         generation: u64,
         /// Why, as a sentence for the operator.
         reason: String,
+        /// The machine has no room for it, which says nothing against the build.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        exhausted: bool,
     },
     /// While draining: what is still open. Said when it changes, at most ten times a second.
     Draining {

@@ -21,6 +21,7 @@ fn channel() -> String {
         config: "domain = \"social.example\"\n".to_owned(),
         listeners: vec![Listener { fd: 5, address: "127.0.0.1:8000".to_owned() }],
         master: Some(6),
+        even_if_full: true,
     };
     let to_worker = [
         ToWorker::Start(start),
@@ -33,7 +34,8 @@ fn channel() -> String {
     ];
     let from_worker = [
         FromWorker::Ready { generation: 2 },
-        FromWorker::Refused { generation: 2, reason: "no".to_owned() },
+        FromWorker::Refused { generation: 2, reason: "no".to_owned(), exhausted: false },
+        FromWorker::Refused { generation: 2, reason: "full".to_owned(), exhausted: true },
         FromWorker::Draining {
             generation: 2,
             connections: 3,

@@ -39,6 +39,8 @@ pub struct Setup {
     pub workers: u32,
     /// `listen` of the configuration; an entry may be `unix:http.sock`, below the private place.
     pub listen: Vec<String>,
+    /// `data_dir` of the configuration, if it is not to be in the private place. It must be there.
+    pub data: Option<PathBuf>,
     /// Whether `pumpd hold` starts the master, and starts it again when it dies.
     pub held: bool,
     /// More of the configuration, such as `[roll]` with its keys. `domain`, folders and `[test]` are
@@ -50,7 +52,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let listen = vec!["127.0.0.1:0".to_owned()];
-        Self { pumpd: None, workers: 2, listen, held: false, more: String::new() }
+        Self { pumpd: None, workers: 2, listen, data: None, held: false, more: String::new() }
     }
 }
 
@@ -94,7 +96,7 @@ impl TestCluster {
     /// # Errors
     /// When it ends or does not run within 30 s, with what it wrote.
     pub fn try_start(setup: Setup) -> Result<Self> {
-        let program = match setup.pumpd {
+        let program = match setup.pumpd.clone() {
             Some(path) => path,
             None => pumpd()?,
         };
@@ -103,7 +105,7 @@ impl TestCluster {
             fs::create_dir(place.path().join(folder))?;
         }
         let config = place.path().join("pumpd.toml");
-        fs::write(&config, configuration(place.path(), setup.workers, &setup.listen, &setup.more))?;
+        fs::write(&config, configuration(place.path(), &setup))?;
         let held = setup.held;
         let master = spawn(&program, place.path(), held)?;
         let mut cluster = Self { place, program, master, held, orphaned: Vec::new(), ended: false };
@@ -360,7 +362,8 @@ fn spawn(program: &Path, place: &Path, held: bool) -> Result<Child> {
     command.spawn().with_context(|| format!("running `{}`", program.display()))
 }
 
-fn configuration(place: &Path, workers: u32, listen: &[String], more: &str) -> String {
+fn configuration(place: &Path, setup: &Setup) -> String {
+    let Setup { workers, listen, data, more, .. } = setup;
     let absolute = |address: &String| match address.strip_prefix("unix:") {
         Some(path) => format!("unix:{}", place.join(path).display()),
         None => address.clone(),
@@ -368,14 +371,14 @@ fn configuration(place: &Path, workers: u32, listen: &[String], more: &str) -> S
     let listen: Vec<String> = listen.iter().map(absolute).collect();
     let no_canary = "[roll]\ncanary_seconds = 0\n";
     let more = match (more.contains("canary_seconds"), more.contains("[roll]\n")) {
-        (true, _) => more.to_owned(),
+        (true, _) => more.clone(),
         (false, true) => more.replacen("[roll]\n", no_canary, 1),
         (false, false) => format!("{more}\n{no_canary}"),
     };
     format!(
         "domain = \"social.example\"\nlisten = {listen:?}\nworkers = {workers}\n\
          data_dir = {:?}\nruntime_dir = {:?}\n{more}\n\n[test]\ngeneration_header = true\n",
-        place.join("data"),
+        data.clone().unwrap_or_else(|| place.join("data")),
         place.join("run"),
     )
 }

@@ -25,11 +25,12 @@ const FENCES: &[(&str, &[&str])] = &[
     ("dialoguer", &["pump-cli"]),
 ];
 
-/// The files that may be `unsafe`: inherited descriptors, the way back out of an exec, a new session
+/// The files that may be `unsafe`: inherited descriptors, the way back out of an exec, what is so
 /// between fork and exec, and the demo's handler for Ctrl-C.
 const UNSAFE: &[&str] = &[
     "pumpd/src/inherit.rs",
     "pumpd/src/guard.rs",
+    "pumpd/src/master/child.rs",
     "pump-cli/src/service.rs",
     "crates/xtask/src/demo/place.rs",
 ];

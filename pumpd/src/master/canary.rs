@@ -179,7 +179,7 @@ impl Master {
             );
             self.canary = None;
             // It would not even hear that it is to leave, and its clients would wait for nothing.
-            return self.tell(Event::Refused { worker, reason });
+            return self.tell(Event::Refused { worker, failure: Failure::new(reason) });
         }
         if let Some(reason) = judge::worse(&new, old.as_ref()) {
             return self.judged(Err(reason));

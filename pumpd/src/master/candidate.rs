@@ -34,7 +34,7 @@ impl Master {
         };
         let begun = self.jobs.prepare(roll, candidate, &self.setting.config_path);
         if let Err(not_allowed) = begun {
-            let failure = Failure { text: not_allowed.text, output: Vec::new() };
+            let failure = Failure::new(not_allowed.text);
             self.tell(Event::Prepared { roll, result: Err(failure) });
         }
     }

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use pump_control::constants::{KEPT_OUTPUT_LINES, MAX_OUTPUT_LINE};
 use pump_control::{Line, Lines};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal,
@@ -46,6 +46,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) stdin: Option<&'a str>,
     /// Whether its standard output is kept apart from what it logs.
     pub(crate) answers: bool,
+    /// Whether it is killed when this process ends, whatever it is doing then.
+    pub(crate) dies_with_us: bool,
 }
 
 /// A child process that has not been reaped.
@@ -76,11 +78,17 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// latch's and as the last roll's, and who reads a reply expects no more than `MAX_CONTROL_LINE`.
 const MAX_KEPT: usize = 500;
 
+/// By how much a child that has proven nothing yet counts as larger than it is, in thousandths of all memory
+/// that there may be. The kernel else ends the largest, and that is a worker that serves.
+const GOES_FIRST: i32 = 1000;
+
 /// How a child ended.
 #[derive(Debug)]
 pub(crate) struct Death {
     /// The exit code, if it ended by itself.
     pub(crate) code: Option<i32>,
+    /// The signal that has ended it.
+    pub(crate) signal: Option<i32>,
     /// `exited with 3` or `was ended by signal 9`.
     pub(crate) how: String,
     /// The last lines of its log.
@@ -120,6 +128,7 @@ impl Child {
         for descriptor in inherited() {
             rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
         }
+        before_exec(&mut command, birth.dies_with_us);
         let spawned = command.spawn();
         for descriptor in inherited() {
             rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
@@ -138,6 +147,14 @@ impl Child {
         let log =
             Output { pipe: Some(log), lines: Lines::new(MAX_OUTPUT_LINE), last: VecDeque::new() };
         Ok(Self { pid: child.id(), pidfd, log, answer })
+    }
+
+    /// This child has shown that it works, and counts for as much as we do when memory runs out.
+    pub(crate) fn is_needed(&self) {
+        // What one has raised one may lower again: proc_pid_oom_score_adj(5). Where that fails the kernel
+        // has a favourite, as it has without us.
+        let _ =
+            std::fs::write(format!("/proc/{}/oom_score_adj", self.pid), own_score().to_string());
     }
 
     /// A child that somebody else has started: the master before this one, or this process before it
@@ -210,12 +227,38 @@ impl Child {
         let answer = self.answer.take().map(|answer| answer.text).unwrap_or_default();
         let death = Death {
             code: status.as_ref().and_then(WaitIdStatus::exit_status),
+            signal: status.as_ref().and_then(WaitIdStatus::terminating_signal),
             how: status.as_ref().map_or_else(|| "ended".to_owned(), describe),
             output: self.log.last.drain(..).collect(),
             answer,
         };
         Some((death, said))
     }
+}
+
+/// What is so from the first page on that the child's program needs.
+#[allow(unsafe_code, reason = "between fork and exec")]
+fn before_exec(command: &mut Command, dies_with_us: bool) {
+    let score = own_score().max(GOES_FIRST).to_string();
+    let prepare = move || {
+        // Without these two the kernel's choice and the child's end are left to chance, as they once were.
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        if let Ok(file) = rustix::fs::open(c"/proc/self/oom_score_adj", flags, Mode::empty()) {
+            let _ = rustix::io::write(&file, score.as_bytes());
+        }
+        if dies_with_us {
+            let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls and nothing else: it takes no lock and no memory.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// How much larger than it is this process is taken to be when memory runs out.
+fn own_score() -> i32 {
+    let text = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 fn describe(status: &WaitIdStatus) -> String {
@@ -349,7 +392,14 @@ mod tests {
     }
 
     fn start(file: &File, args: &[&OsStr], stdin: Option<&str>) -> Child {
-        let birth = Birth { program: file.as_fd(), args, descriptors: &[], stdin, answers: true };
+        let birth = Birth {
+            program: file.as_fd(),
+            args,
+            descriptors: &[],
+            stdin,
+            answers: true,
+            dies_with_us: false,
+        };
         Child::start(&birth).expect("a shell starts")
     }
 

@@ -182,7 +182,7 @@ impl Cluster {
                 self.master_replaced(roll, result, now, &mut actions);
             }
             Event::Ready { worker } => self.ready(worker, now, &mut actions),
-            Event::Refused { worker, reason } => self.refused(worker, reason, now, &mut actions),
+            Event::Refused { worker, failure } => self.refused(worker, failure, now, &mut actions),
             Event::Leaving { worker } => self.leaving(worker, now, &mut actions),
             Event::Progress { worker } => self.progress(worker, now, &mut actions),
             Event::Lied { worker, text } => self.lied(worker, text, now, &mut actions),

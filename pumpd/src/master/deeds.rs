@@ -9,10 +9,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tracing::{error, info};
 
 use super::Master;
-use super::cluster::{Action, Event, Failure, GenerationId, WorkerId};
+use super::cluster::{Action, Cluster, Event, Failure, GenerationId, WorkerId};
 use super::generation::Generation;
 use super::worker::WorkerProcess;
 use crate::config::Address;
+use crate::exhausted;
 
 impl Master {
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
@@ -67,7 +68,10 @@ impl Master {
         let path = &self.setting.config_path;
         let listening = self.listeners.of(&build.listen());
         let master = self.own_pidfd.as_fd();
-        match WorkerProcess::start(worker, generation, build, &listening, path, master) {
+        // A candidate has to show that it works, and a service that is started says so at once.
+        let replaces = |cluster: &Cluster| cluster.pinned() == generation && !cluster.is_starting();
+        let full = self.cluster.as_ref().is_some_and(replaces);
+        match WorkerProcess::start(worker, generation, build, &listening, path, master, full) {
             Ok(process) => {
                 let pid = process.child.pid;
                 let build = build.build().short();
@@ -78,8 +82,9 @@ impl Master {
                 self.step(&text, control::Event::WorkerStarted(who));
             }
             Err(source) => {
-                let text = format!("it could not be started: {source}");
-                let failure = Failure { text, output: Vec::new() };
+                let text = format!("it could not be started: {}", exhausted::told(&source));
+                let exhausted = exhausted::what(&source).is_some();
+                let failure = Failure { text, exhausted, ..Failure::default() };
                 self.tell(Event::Exited { worker, failure });
             }
         }

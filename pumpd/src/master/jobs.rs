@@ -15,6 +15,8 @@ use pump_release::ReleaseInfo;
 use super::child::{Birth, Child, Death};
 use super::cluster::{Failure, Moment, NotAllowed, RollId};
 use super::generation::{Generation, Inspected};
+use super::memory::Killed;
+use crate::exhausted;
 
 /// A question to a build: a command of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,10 +114,15 @@ impl Jobs {
     }
 
     /// A child wrote something or ended. Returns the lines of its log, and the answer if it is whole.
-    pub(crate) fn stirred(&mut self, question: Question) -> (Vec<String>, Option<Answer>) {
+    pub(crate) fn stirred(
+        &mut self,
+        question: Question,
+        by_kernel: &mut Killed,
+    ) -> (Vec<String>, Option<Answer>) {
         self.killed.retain_mut(|child| child.reap().is_none());
         let Some(child) = self.children.get_mut(&question) else { return (Vec::new(), None) };
-        let Some((death, said)) = child.reap() else { return (child.read(), None) };
+        let Some((mut death, said)) = child.reap() else { return (child.read(), None) };
+        by_kernel.explain(&mut death);
         self.children.remove(&question);
         (said, self.answered(question, &death))
     }
@@ -148,13 +155,23 @@ impl Jobs {
                     (&with_config[..], Some(build.config.as_str()))
                 }
             };
-            let birth =
-                Birth { program: build.program(), args, descriptors: &[], stdin, answers: true };
+            let birth = Birth {
+                program: build.program(),
+                args,
+                descriptors: &[],
+                stdin,
+                answers: true,
+                dies_with_us: false,
+            };
             let child = Child::start(&birth).map_err(|source| {
                 self.cancel();
                 NotAllowed {
                     exit: ExitStatus::Preflight,
-                    text: format!("could not start `{}`: {source}", build.path.display()),
+                    text: format!(
+                        "could not start `{}`: {}",
+                        build.path.display(),
+                        exhausted::told(&source)
+                    ),
                     hint: None,
                 }
             })?;
@@ -175,7 +192,7 @@ impl Jobs {
         match (asker, question, read) {
             (Asker::Roll(roll), Question::Migrate, read) => {
                 self.asker = None;
-                let failure = |not: NotAllowed| Failure { text: not.text, output: Vec::new() };
+                let failure = |not: NotAllowed| Failure::new(not.text);
                 Some(Answer::Prepared(roll, read.map_err(failure)))
             }
             (_, _, Err(not_allowed)) => {
@@ -243,6 +260,7 @@ mod tests {
     fn death(code: i32, output: &[&str]) -> Death {
         Death {
             code: Some(code),
+            signal: None,
             how: format!("exited with {code}"),
             output: output.iter().map(|&line| line.to_owned()).collect(),
             answer: Vec::new(),

@@ -113,7 +113,11 @@ mod tests {
         Latch {
             key: Key { build: "ab".repeat(32), config: "cd".repeat(32) },
             build: Build { version: "1.2.3".into(), build: "ab".repeat(32), path: "/x".into() },
-            failure: Failure { text: "it exited with 3".into(), output: vec!["no good".into()] },
+            failure: Failure {
+                text: "it exited with 3".into(),
+                output: vec!["no good".into()],
+                exhausted: false,
+            },
         }
     }
 

@@ -5,6 +5,9 @@ use pump_control::control::Outcome;
 
 use super::cluster::{Ending, Failure, Latch, Refusal};
 
+/// What to do when something ran out.
+const NO_ROOM: &str = "make room and try again: the new build does not count as failed";
+
 /// Why a request was not accepted.
 pub(crate) fn refused(refusal: &Refusal, latch: Option<&Latch>) -> Outcome {
     let (exit, text, hint) = match refusal {
@@ -73,6 +76,18 @@ pub(crate) fn ended(ending: &Ending) -> Outcome {
             "no worker was touched, the candidate's master would not take over",
             failure,
             "`pump status` shows the running build",
+        ),
+        Ending::Failed(failure) if failure.exhausted => failed(
+            ExitStatus::RollFailed,
+            "there was no room for a new worker and the old build serves",
+            failure,
+            NO_ROOM,
+        ),
+        Ending::RolledBack(failure) if failure.exhausted => failed(
+            ExitStatus::RolledBack,
+            "there was no room for a new worker and every worker is of the old build again",
+            failure,
+            NO_ROOM,
         ),
         Ending::Failed(failure) => failed(
             ExitStatus::RollFailed,

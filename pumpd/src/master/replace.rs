@@ -23,6 +23,7 @@ use super::child::{Birth, Child, Death, number};
 use super::cluster::{Event, Failure, RollId, Stage};
 use super::generation::Generation;
 use super::turn::pass_on;
+use crate::exhausted;
 
 /// What a rehearsal prints when it has gone well.
 pub(crate) const REHEARSED: &str = "rehearsed";
@@ -76,8 +77,9 @@ impl Master {
 
     fn begin_rehearsal(&mut self, roll: RollId, purpose: Purpose) -> Result<(), Failure> {
         let failed = |source: io::Error| Failure {
-            text: format!("the new master could not be rehearsed: {source}"),
-            output: Vec::new(),
+            text: format!("the new master could not be rehearsed: {}", exhausted::told(&source)),
+            exhausted: exhausted::what(&source).is_some(),
+            ..Failure::default()
         };
         // One that was cancelled and has not been reaped yet is of no interest any more.
         if let Some((_, _, mut child)) = self.replacing.rehearsal.take() {
@@ -106,6 +108,8 @@ impl Master {
             descriptors: &descriptors,
             stdin: None,
             answers: true,
+            // It has copies of sockets that nobody else may find in use when this process is gone.
+            dies_with_us: true,
         });
         let child = child.map_err(failed)?;
         self.replacing.rehearsal = Some((roll, purpose, child));
@@ -121,9 +125,11 @@ impl Master {
             None => (None, child.read()),
         };
         pass_on(&said);
-        let Some(death) = death else { return };
+        let Some(mut death) = death else { return };
         self.replacing.rehearsal = None;
-        match (judge(death), purpose) {
+        let exhausted = self.killed.explain(&mut death);
+        let judged = judge(death).map_err(|failure| Failure { exhausted, ..failure });
+        match (judged, purpose) {
             (result, Purpose::Roll) => self.tell(Event::Rehearsed { roll, result }),
             (Err(failure), Purpose::Exec) => {
                 self.tell(Event::MasterReplaced { roll, result: Err(failure) });
@@ -133,8 +139,10 @@ impl Master {
             (Ok(()), Purpose::Exec) => {
                 let Err(source) = self.exec(roll);
                 self.keep();
-                let text = format!("the new master could not be started: {source}");
-                let failure = Failure { text, output: Vec::new() };
+                let text =
+                    format!("the new master could not be started: {}", exhausted::told(&source));
+                let exhausted = exhausted::what(&source).is_some();
+                let failure = Failure { text, exhausted, ..Failure::default() };
                 self.tell(Event::MasterReplaced { roll, result: Err(failure) });
             }
         }
@@ -290,5 +298,5 @@ fn judge(death: Death) -> Result<(), Failure> {
         return Ok(());
     }
     let text = format!("the new master failed its rehearsal: it {}", death.how);
-    Err(Failure { text, output: death.output })
+    Err(Failure { text, output: death.output, exhausted: false })
 }

@@ -118,7 +118,7 @@ pub(crate) fn returned(
     };
     let text = format!("the new master {how}, and this process became the old build again");
     if let Some(exec) = &carried.exec {
-        let result = Err(Failure { text, output: Vec::new() });
+        let result = Err(Failure::new(text));
         master.tell(Event::MasterReplaced { roll: RollId(exec.roll), result });
     }
     master.run()
@@ -298,6 +298,7 @@ impl Master {
             rolls: Rolls::default(),
             canary: None,
             metrics: Metrics::default(),
+            killed: super::memory::Killed::default(),
             questions: Questions::default(),
             notes: carried.notes.clone(),
             own: carried.own.clone(),

@@ -186,7 +186,8 @@ impl Master {
             None => (None, worker.child.read()),
         };
         pass_on(&said);
-        let Some(death) = death else { return };
+        let Some(mut death) = death else { return };
+        let exhausted = self.killed.explain(&mut death);
         for _ in 0..LAST_WORDS {
             if self.workers.get(&id).is_some_and(|worker| worker.channel().is_some()) {
                 self.channel(id, PollFlags::IN);
@@ -196,7 +197,8 @@ impl Master {
         self.workers.remove(&id);
         self.rolls.leaving.remove(&id);
         self.figures_end(id);
-        let failure = Failure { text: format!("it {}", death.how), output: death.output };
+        let text = format!("it {}", death.how);
+        let failure = Failure { text, output: death.output, exhausted };
         self.tell(Event::Exited { worker: id, failure });
         self.rolls.dead = None;
         self.find_other_successors(id);
@@ -209,8 +211,16 @@ impl Master {
         }
         for said in worker.read() {
             let event = match said {
-                Ok(FromWorker::Ready { .. }) => Event::Ready { worker: id },
-                Ok(FromWorker::Refused { reason, .. }) => Event::Refused { worker: id, reason },
+                Ok(FromWorker::Ready { .. }) => {
+                    if let Some(worker) = self.workers.get(&id) {
+                        worker.child.is_needed();
+                    }
+                    Event::Ready { worker: id }
+                }
+                Ok(FromWorker::Refused { reason, exhausted, .. }) => {
+                    let failure = Failure { text: reason, exhausted, ..Failure::default() };
+                    Event::Refused { worker: id, failure }
+                }
                 Ok(FromWorker::Draining { connections, classes, uploaded, .. }) => {
                     let Some(worker) = self.workers.get_mut(&id) else { continue };
                     worker.connections = Some(connections);
@@ -245,7 +255,7 @@ impl Master {
     }
 
     fn job_stirred(&mut self, question: Question) {
-        let (said, answer) = self.jobs.stirred(question);
+        let (said, answer) = self.jobs.stirred(question, &mut self.killed);
         pass_on(&said);
         match answer {
             None => {}

@@ -36,7 +36,7 @@ pub(crate) struct WorkerProcess {
 }
 
 impl WorkerProcess {
-    /// Execs a worker of `generation` and tells it what it is.
+    /// Execs a worker of `generation` and tells it what it is, and whether it serves on a full disk.
     pub(crate) fn start(
         id: WorkerId,
         generation_id: GenerationId,
@@ -44,6 +44,7 @@ impl WorkerProcess {
         listening: &[&Listening],
         config_path: &std::path::Path,
         master: BorrowedFd<'_>,
+        even_if_full: bool,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -56,6 +57,7 @@ impl WorkerProcess {
             descriptors: &descriptors,
             stdin: None,
             answers: false,
+            dies_with_us: false,
         })?;
         // From its execution on nobody can write into it, so this holds for as long as the worker lives.
         if !generation.is_as_it_was() {
@@ -77,6 +79,7 @@ impl WorkerProcess {
                 })
                 .collect(),
             master: Some(number(master)),
+            even_if_full,
         };
         let mut worker = Self {
             child,
@@ -241,8 +244,9 @@ pub(super) fn understand(line: Line, generation: GenerationId) -> Result<FromWor
         return Err(Gossip::Lie(text));
     }
     Ok(match said {
-        FromWorker::Refused { generation, reason } => {
-            FromWorker::Refused { generation, reason: kept(&printable(reason.as_bytes())) }
+        FromWorker::Refused { generation, reason, exhausted } => {
+            let reason = kept(&printable(reason.as_bytes()));
+            FromWorker::Refused { generation, reason, exhausted }
         }
         FromWorker::Probed { generation, failure: Some(reason), micros } => {
             let failure = Some(kept(&printable(reason.as_bytes())));

@@ -164,6 +164,7 @@ impl TestWorker {
             config: place.config.clone(),
             listeners: vec![Listener { fd: 6, address: place.address().to_string() }],
             master: Some(7),
+            even_if_full: false,
         }));
         worker
     }

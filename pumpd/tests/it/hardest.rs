@@ -7,7 +7,7 @@
 //! | 3 a build that hangs before it is ready | `b03_…` |
 //! | 4 capacity after a failed roll | `b04_…`; bug g in `roll` |
 //! | 5 a worker that dies in a roll | `b05_…`; bug d in `roll` |
-//! | 6 a worker that will not leave | `b06_…`; `worker` for uploads |
+//! | 6 a worker that will not leave | `b06_…`; `groups` for one that nothing ends, `worker` for uploads |
 //! | 7 files that change under a roll | `files` |
 //! | 8 the moment of the master's exec | `storms`; `replace` |
 //! | 9 the master is killed | `storms`; `adopt` |
@@ -16,13 +16,16 @@
 //! | 12 long connections over many rolls | `clients`; `streams` |
 //! | 13 many commands at once | `storms` |
 //! | 14 builds of several ages | `skew` |
-//! | 15 something runs out | `exhaustion` |
+//! | 15 something runs out, or jumps | `exhaustion`, `room`, `groups`, `clock` |
 //!
 //! Each ends with a good roll: whatever happened, the way forward is open.
 
 mod clients;
+mod clock;
 mod exhaustion;
 mod files;
+mod groups;
+mod room;
 mod skew;
 mod storms;
 
@@ -99,6 +102,12 @@ impl Drop for Until<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// A test that cannot be done on this machine passes, and says so.
+#[expect(clippy::print_stderr, reason = "who reads the test's output is to know")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 fn pids(processes: &[Process]) -> Vec<u32> {

@@ -104,7 +104,8 @@ fn p4_a_build_whose_master_cannot_begin_is_refused_before_anything_is_touched() 
         assert!(text.contains("the candidate's master would not take over"), "{how:?}: {text}");
         assert_eq!(pids(), before, "{how:?}: no worker was touched");
         let good = other(&folder, "good");
-        assert_eq!(cluster.roll(Some(&good)).outcome.exit, ExitStatus::Done, "{how:?}");
+        let rolled = cluster.roll(Some(&good));
+        assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{how:?}: {rolled:?}\n{}", cluster.log());
     }
 }
 

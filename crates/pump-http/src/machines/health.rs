@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use pump_store::Error;
 
 use crate::app::App;
 use crate::problem::Problem;
@@ -18,9 +19,13 @@ pub(crate) async fn alive() -> &'static str {
 /// `GET /readyz`: it can write to its database.
 pub(crate) async fn ready(State(app): State<App>) -> Result<&'static str, Problem> {
     app.store(|store| {
-        store.can_write().map_err(|error| {
-            let detail = "nothing can be written to the database at the moment";
-            Problem::unavailable(detail, RETRY).because("writing to the database", error)
+        store.can_write().map_err(|error| match error {
+            // What anybody is told who wants to save something now.
+            Error::Full { .. } | Error::NotWritable { .. } => Problem::from(error),
+            error => {
+                let detail = "nothing can be written to the database at the moment";
+                Problem::unavailable(detail, RETRY).because("writing to the database", error)
+            }
         })
     })
     .await?;

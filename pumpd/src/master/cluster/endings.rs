@@ -11,7 +11,7 @@ use super::{
 };
 
 impl Cluster {
-    /// The new build failed: latch it, and let `converge` bring the old one back.
+    /// The new build failed: latch it, unless it had no chance, and let `converge` bring the old one back.
     pub(super) fn go_back(&mut self, failure: Failure, now: Moment, actions: &mut Vec<Action>) {
         let Some(roll) = &mut self.roll else { return };
         if !matches!(roll.stage, Stage::Surging | Stage::Settling | Stage::Replacing) {
@@ -21,10 +21,12 @@ impl Cluster {
             // Its master may still be rehearsed, and would take over when that has gone well.
             actions.push(Action::Cancel(roll.id));
         }
-        let latch =
-            Latch { key: roll.key.clone(), build: roll.build.clone(), failure: failure.clone() };
-        actions.push(Action::KeepLatch(Some(latch.clone())));
-        self.latch = Some(latch);
+        if !failure.exhausted {
+            let (key, build) = (roll.key.clone(), roll.build.clone());
+            let latch = Latch { key, build, failure: failure.clone() };
+            actions.push(Action::KeepLatch(Some(latch.clone())));
+            self.latch = Some(latch);
+        }
         roll.until = now
             + self.settings.ready_within * (self.settings.workers as u32 + 1)
             + roll.settings.drain_within

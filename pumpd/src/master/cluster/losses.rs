@@ -48,7 +48,7 @@ impl Cluster {
     pub(super) fn refused(
         &mut self,
         id: WorkerId,
-        reason: String,
+        failure: Failure,
         now: Moment,
         actions: &mut Vec<Action>,
     ) {
@@ -57,7 +57,7 @@ impl Cluster {
         if self.workers.get(&id).is_some_and(starts) {
             // It ends by itself now; if it does not, it is killed.
             self.kill(id, now, actions);
-            self.lost(id, Served::Never, Failure::new(reason), now, actions);
+            self.lost(id, Served::Never, failure, now, actions);
         }
     }
 
@@ -152,7 +152,9 @@ impl Cluster {
             }
         }
         if self.roll.as_ref().is_some_and(|roll| roll.generation == generation) {
-            self.go_back(failure, now, actions);
+            // One that has served may have used up itself what there was.
+            let exhausted = failure.exhausted && served == Served::Never;
+            self.go_back(Failure { exhausted, ..failure }, now, actions);
         }
     }
 

@@ -76,7 +76,7 @@ pub(crate) enum Event {
     /// A worker says that it would answer.
     Ready { worker: WorkerId },
     /// A worker says that it cannot serve, or shows it.
-    Refused { worker: WorkerId, reason: String },
+    Refused { worker: WorkerId, failure: Failure },
     /// A worker says that it is leaving.
     Leaving { worker: WorkerId },
     /// An upload of a worker that leaves made progress.
@@ -115,12 +115,14 @@ pub(crate) struct NotAllowed {
 pub(crate) struct Failure {
     pub(crate) text: String,
     pub(crate) output: Vec<String>,
+    /// The machine had no room for it. Says nothing against the build, which is tried again when asked.
+    pub(crate) exhausted: bool,
 }
 
 impl Failure {
     /// A failure without last words.
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), output: Vec::new() }
+        Self { text: text.into(), ..Self::default() }
     }
 }
 

@@ -123,6 +123,7 @@ pub(crate) struct CarriedKey {
 pub(crate) struct CarriedFailure {
     pub(crate) text: String,
     pub(crate) output: Vec<String>,
+    pub(crate) exhausted: bool,
 }
 
 /// A latch as it is written down, here and on disk.
@@ -195,14 +196,14 @@ impl From<CarriedKey> for Key {
 }
 
 impl From<Failure> for CarriedFailure {
-    fn from(Failure { text, output }: Failure) -> Self {
-        Self { text, output }
+    fn from(Failure { text, output, exhausted }: Failure) -> Self {
+        Self { text, output, exhausted }
     }
 }
 
 impl From<CarriedFailure> for Failure {
-    fn from(CarriedFailure { text, output }: CarriedFailure) -> Self {
-        Self { text, output }
+    fn from(CarriedFailure { text, output, exhausted }: CarriedFailure) -> Self {
+        Self { text, output, exhausted }
     }
 }
 

@@ -236,7 +236,10 @@ impl World {
                 }
             }
             Due::Refused(worker) => {
-                self.tell(Event::Refused { worker, reason: "no".to_owned() });
+                // Whoever has no room is believed, and is not what is latched.
+                let exhausted = worker.0 % 3 == 0;
+                let failure = Failure { exhausted, ..Failure::new("no") };
+                self.tell(Event::Refused { worker, failure });
             }
             Due::Exited(worker) => {
                 if self.fates.remove(&worker).is_some() {
