@@ -13,6 +13,7 @@ mod fleet;
 mod network;
 mod still;
 mod table;
+mod upgrades;
 mod verdict;
 
 use std::path::PathBuf;
@@ -39,7 +40,10 @@ const USUAL: Duration = Duration::from_secs(60);
 
 /// Flags of `cargo xtask torture`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Until each class of clients has made a million requests.
     #[arg(long)]
     long: bool,
@@ -66,6 +70,13 @@ pub(crate) struct Args {
     pumpd: Option<PathBuf>,
 }
 
+/// What else is tortured than a cluster.
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Kill `pump`, and fail its disk, at every change it makes.
+    Upgrades(upgrades::Args),
+}
+
 /// What all parts need.
 struct Builds {
     old: PathBuf,
@@ -74,6 +85,9 @@ struct Builds {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(What::Upgrades(args)) = &args.what {
+        return upgrades::run(args);
+    }
     if cfg!(debug_assertions) {
         return optimised();
     }

@@ -1,0 +1,83 @@
+//! `cargo xtask torture upgrades`: `pump` is killed, and its disk fails, at every call by which it changes
+//! something, and after each the job is finished.
+//!
+//! A run of each command is recorded by strace. Every call in it that changes a file, or that asks the server
+//! for something, is a point: the command is run again and killed as it enters that call, and once more with
+//! the call failing. After each point a version has to serve, `pump resume` has to bring the matter to an end,
+//! and a further run may change nothing. A recorded run also shows whether what is published would survive a
+//! power cut.
+//!
+//! The server is a real one, in a private place. A short run takes points that are spread over the commands.
+
+mod order;
+mod place;
+mod sweep;
+mod trace;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use super::print;
+use crate::workspace;
+use place::Place;
+use sweep::{Sweep, Tally};
+use trace::Fault;
+
+/// How many points of each command and fault a short run takes.
+const SHORT: usize = 6;
+
+/// Flags of `cargo xtask torture upgrades`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Every point, instead of some.
+    #[arg(long)]
+    long: bool,
+    /// Only this command: `install`, `upgrade`, `rollback` or `uninstall`.
+    #[arg(long, value_name = "COMMAND")]
+    only: Option<String>,
+    /// Only this fault: `kill` or `disk`.
+    #[arg(long, value_name = "FAULT")]
+    fault: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if !Path::new("/usr/bin/strace").exists() {
+        print(
+            "skipped: there is no strace, by which `pump` is killed at a call (apt install strace)",
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let begun = Instant::now();
+    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--package", "pumpd", "--package", "pump-cli"])
+        .current_dir(workspace())
+        .status()?;
+    anyhow::ensure!(built.success(), "the programs could not be built");
+    let place = Place::make()?;
+    let mut tallies: Vec<Tally> = Vec::new();
+    let wanted = |word: &str| args.only.as_deref().is_none_or(|only| only == word);
+    let most = if args.long { usize::MAX } else { SHORT };
+    let faults = [Fault::Kill, Fault::Disk];
+    for fault in
+        faults.into_iter().filter(|fault| args.fault.as_deref().is_none_or(|it| it == fault.word()))
+    {
+        if wanted("upgrade") || wanted("rollback") {
+            tallies.extend(Sweep::new(&place, fault, most).there_and_back()?);
+        }
+        if wanted("install") || wanted("uninstall") {
+            tallies.extend(Sweep::new(&place, fault, most).in_and_out()?);
+        }
+    }
+    print(&sweep::table(&tallies));
+    let mut reasons: Vec<String> = tallies.iter().flat_map(|tally| tally.reasons.clone()).collect();
+    reasons.extend(place.order()?);
+    print(&format!("It took {} s.", begun.elapsed().as_secs()));
+    for reason in &reasons {
+        print(&format!("NO   {reason}"));
+    }
+    if reasons.is_empty() {
+        print("yes  after every point a version served, and `pump resume` brought it to an end");
+    }
+    Ok(if reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
