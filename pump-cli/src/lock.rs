@@ -72,7 +72,7 @@ pub(crate) fn take(layout: &Layout) -> Result<Lock, Failure> {
         let folder = File::from(folder);
         return match lock(&folder, &path)? {
             true => Ok(Lock { folder, made: Vec::new() }),
-            false => Err(held(&path)),
+            false => Err(held(&told(&path))),
         };
     }
     let mut made = Vec::new();
@@ -87,14 +87,17 @@ pub(crate) fn take(layout: &Layout) -> Result<Lock, Failure> {
             }
         };
         if !lock_soon(&folder, &path)? {
-            // What we made is the holder's now.
-            return Err(held(&path));
+            // What we made is the holder's now. One that cannot be found has just ended.
+            match holder(&path) {
+                Some(holder) => return Err(held(&holder)),
+                None => continue,
+            }
         }
         if is_at(folder.as_fd(), &path) {
             return Ok(Lock { folder, made });
         }
     }
-    Err(held(&path))
+    Err(held(&told(&path)))
 }
 
 /// As [`lock`], but waits for a moment: a child of a run that was killed has a copy of what is locked
@@ -160,8 +163,11 @@ fn is_at(open: impl AsFd, path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|there| there.dev() == open.st_dev && there.ino() == open.st_ino)
 }
 
-fn held(path: &Path) -> Failure {
-    let holder = holder(path).unwrap_or_else(|| "somebody".to_owned());
+fn told(path: &Path) -> String {
+    holder(path).unwrap_or_else(|| "somebody".to_owned())
+}
+
+fn held(holder: &str) -> Failure {
     Failure::new(ExitStatus::Locked, format!("another run of pump is at work: {holder}"))
         .hint("wait until it has ended; `pump status` shows what the server is doing")
 }

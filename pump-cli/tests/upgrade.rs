@@ -20,6 +20,8 @@ mod killed;
 mod plans;
 #[path = "upgrade/real.rs"]
 mod real;
+#[path = "upgrade/resume.rs"]
+mod resume;
 #[path = "upgrade/roots.rs"]
 mod roots;
 #[path = "upgrade/sources.rs"]

@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pump_control::ExitStatus;
+use pump_control::control::Restart;
 use pump_release::{ReleaseInfo, Rules, TARGET};
 use pump_repository::{Bundle, Entry, Expiry, sha256};
 use pump_test::fake::{Faults, faulty};
@@ -60,7 +62,7 @@ impl Served {
     }
 
     /// Offers the same program with a few bytes behind its end, which make it another build.
-    fn offer_other_build(&self, mark: &str) -> ReleaseInfo {
+    pub(crate) fn offer_other_build(&self, mark: &str) -> ReleaseInfo {
         let program = [self.program.as_slice(), mark.as_bytes()].concat();
         let info = ReleaseInfo { build: sha256(&program), ..self.info.clone() };
         self.offer(&info, program);
@@ -85,6 +87,15 @@ impl Served {
         let password = "correct horse battery";
         pump_test::create_account(&pumpd, &config, name, password).expect("an account is made");
         self.api().sign_in(name, password).expect("the account signs in")
+    }
+
+    /// Rolls the server onto a program, as an upgrade does before it changes a link.
+    pub(crate) fn roll_onto(&self, candidate: &std::path::Path) {
+        let control = pump_test::Control::at(&self.place.path("run/pump/control.sock"));
+        let ask =
+            Restart { candidate: Some(candidate.to_owned()), wait: true, ..Restart::default() };
+        let rolled = control.restart(ask, |_| {}).expect("it can be asked");
+        assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
     }
 
     pub(crate) fn master(&self) -> Process {
