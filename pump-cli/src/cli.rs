@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use pump_control::ExitStatus;
 
 use crate::commands::{
-    account, completions, generate, history, install, metrics, package, restart, resume, rollback,
-    start, status, stop, uninstall, upgrade,
+    account, bundle, completions, generate, history, install, metrics, package, restart, resume,
+    rollback, start, status, stop, uninstall, upgrade,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Uninstall(uninstall::UninstallArgs),
     /// Fetch a newer release, check it and roll the server onto it.
     Upgrade(upgrade::UpgradeArgs),
+    /// Put releases and their signatures into one file, for a machine without a network.
+    Bundle(bundle::BundleArgs),
     /// Go back to the release that ran before.
     Rollback(rollback::RollbackArgs),
     /// Finish or undo an upgrade or a rollback that was cut.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod account;
+pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod generate;
 pub(crate) mod history;
@@ -44,6 +45,7 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::Install(args) => install::run(args, &context),
         Command::Uninstall(args) => uninstall::run(args, &context),
         Command::Upgrade(args) => upgrade::run(args, &context),
+        Command::Bundle(args) => bundle::run(args, &context),
         Command::Rollback(args) => rollback::run(args, &context),
         Command::Resume(args) => resume::run(args, &context),
         Command::History(args) => history::run(args, &context),

@@ -6,6 +6,7 @@
 //! Mirrors are asked in their order, and each has to prove all of it: one that lies costs time only.
 
 mod carrier;
+mod copy;
 mod download;
 mod http;
 mod progress;
@@ -54,6 +55,8 @@ pub(crate) struct Catalogue {
     pub(crate) index: Index,
     /// What was waived, as a sentence for the history.
     pub(crate) waived: Option<String>,
+    /// The index as it was signed.
+    signed_index: Vec<u8>,
     /// Where the metadata is from, and then the other mirrors.
     addresses: Vec<Address>,
     repository: Repository,
@@ -82,11 +85,19 @@ pub(crate) fn catalogue(
     let mut refused: Option<Failure> = None;
     for (at, address) in addresses.iter().enumerate() {
         match one(layout, wish, address, trust, &runtime) {
-            Ok((repository, index, waived)) => {
+            Ok((repository, (index, signed_index), waived)) => {
                 let mut addresses = addresses;
                 addresses[..=at].rotate_right(1);
                 let patience = wish.patience.clone();
-                return Ok(Catalogue { index, waived, addresses, repository, runtime, patience });
+                return Ok(Catalogue {
+                    index,
+                    waived,
+                    signed_index,
+                    addresses,
+                    repository,
+                    runtime,
+                    patience,
+                });
             }
             Err(failure) => {
                 if at + 1 < addresses.len() {
@@ -105,7 +116,8 @@ pub(crate) fn catalogue(
     Err(refused.expect("there is at least one address"))
 }
 
-type Believed = (Repository, Index, Option<String>);
+/// The repository, the index with its bytes, and what was waived.
+type Believed = (Repository, (Index, Vec<u8>), Option<String>);
 
 /// What one mirror offers.
 fn one(
@@ -163,7 +175,7 @@ fn one(
     let expired = waive.is_some() && until(&repository) < now;
     floors.raise(trust, &repository, (!expired).then_some(now))?;
     let index = runtime.block_on(index(&repository, address, wish.channel, limit))?;
-    refuse_a_clock_behind(&index, now)?;
+    refuse_a_clock_behind(&index.0, now)?;
     cache.keep()?;
     let waived = waive.filter(|_| expired).map(|reason| {
         format!("metadata that expired on {:.0} was accepted: {reason}", until(&repository))
@@ -201,7 +213,7 @@ async fn index(
     address: &Address,
     channel: Channel,
     limit: Duration,
-) -> Result<Index, Failure> {
+) -> Result<(Index, Vec<u8>), Failure> {
     let name = channel.index_name();
     let target = TargetName::new(name.as_str()).map_err(|error| refusal(&error, address))?;
     let listed = repository.targets().signed.targets.get(&target);
@@ -230,14 +242,22 @@ async fn index(
         Ok(Err(error)) => return Err(refusal(&error, address)),
         Err(_) => return Err(too_slow(address, limit)),
     };
-    Index::parse(&bytes, channel).map_err(|error| match error {
-        InvalidIndex::Format { .. } => Failure::new(ExitStatus::PathNeeded, error.to_string())
-            .hint("install a newer `pump` first, by the way it was installed"),
-        error => Failure::new(ExitStatus::Signature, error.to_string()).hint(TELL),
-    })
+    match Index::parse(&bytes, channel) {
+        Ok(index) => Ok((index, bytes)),
+        Err(error @ InvalidIndex::Format { .. }) => {
+            Err(Failure::new(ExitStatus::PathNeeded, error.to_string())
+                .hint("install a newer `pump` first, by the way it was installed"))
+        }
+        Err(error) => Err(Failure::new(ExitStatus::Signature, error.to_string()).hint(TELL)),
+    }
 }
 
 impl Catalogue {
+    /// Until when all of it holds.
+    pub(crate) fn until(&self) -> Timestamp {
+        until(&self.repository)
+    }
+
     /// Fetches a bundle, from the mirror that gave the metadata and then from the others, and goes on
     /// where an earlier run was cut. Its hash has been checked.
     ///
@@ -306,10 +326,7 @@ impl Catalogue {
 
     fn url_of(&self, address: &Address, artifact: &Artifact) -> Result<url::Url, Failure> {
         let mut url = address.below("targets")?;
-        let name = match self.repository.root().signed.consistent_snapshot {
-            true => format!("{}.{}", artifact.sha256, artifact.name),
-            false => artifact.name.clone(),
-        };
+        let name = self.file_name(&artifact.sha256.to_string(), &artifact.name);
         match url.path_segments_mut() {
             Ok(mut segments) => {
                 segments.pop_if_empty().extend(name.split('/'));

@@ -22,6 +22,7 @@ mod manifest;
 mod others;
 mod ownership;
 mod passage;
+mod portable;
 mod releases;
 mod report;
 mod roll;

@@ -148,6 +148,23 @@ pub(crate) fn wish(
     Ok(Wish { address, channel, mirrors, patience, accept_expired: None })
 }
 
+/// The same for a source in one file, unpacked in a folder. The file's limits and channel hold.
+///
+/// # Errors
+/// As [`wish`], but for the source.
+pub(crate) fn bundled(
+    layout: &Layout,
+    file: &Path,
+    folder: &Path,
+    channel: Option<Channel>,
+    accept_expired: Option<String>,
+) -> Result<Wish, Failure> {
+    let place = folder.to_string_lossy();
+    let wish = wish(layout, Some(&place), channel)?;
+    let address = Address::Bundle { file: file.to_owned(), folder: folder.to_owned() };
+    Ok(Wish { address, accept_expired, ..wish })
+}
+
 fn patience(file: &File, path: &Path, text: &str) -> Result<Patience, Failure> {
     let Fetch { connect_seconds, silent_seconds, metadata_seconds, bundle_seconds } = file.fetch;
     let limit = |name: &str, found: Option<u64>, usual| match found.unwrap_or(usual) {
@@ -212,13 +229,20 @@ pub(crate) enum Address {
     Web(Url),
     /// A folder of this machine.
     Folder(PathBuf),
+    /// A file that `pump bundle` made.
+    Bundle {
+        /// The file.
+        file: PathBuf,
+        /// Where it was unpacked to.
+        folder: PathBuf,
+    },
 }
 
 impl Address {
     /// Whether it is on this machine: what is said there nobody else can say.
     pub(crate) fn is_local(&self) -> bool {
         match self {
-            Self::Folder(_) => true,
+            Self::Folder(_) | Self::Bundle { .. } => true,
             Self::Web(url) => match url.host() {
                 Some(Host::Ipv4(ip)) => ip.is_loopback(),
                 Some(Host::Ipv6(ip)) => ip.is_loopback(),
@@ -240,8 +264,10 @@ impl Address {
                 url.set_path(&path);
                 Ok(url)
             }
-            Self::Folder(path) => Url::from_directory_path(path.join(name))
-                .map_err(|()| anyhow::anyhow!("`{}` has no URL", path.display())),
+            Self::Folder(path) | Self::Bundle { folder: path, .. } => {
+                Url::from_directory_path(path.join(name))
+                    .map_err(|()| anyhow::anyhow!("`{}` has no URL", path.display()))
+            }
         }
     }
 }
@@ -276,7 +302,7 @@ impl std::fmt::Display for Address {
                 let _ = url.set_password(None);
                 f.write_str(url.as_str())
             }
-            Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Folder(path) | Self::Bundle { file: path, .. } => write!(f, "{}", path.display()),
         }
     }
 }

@@ -18,6 +18,8 @@ mod cuts;
 mod killed;
 #[path = "upgrade/plans.rs"]
 mod plans;
+#[path = "upgrade/portable.rs"]
+mod portable;
 #[path = "upgrade/real.rs"]
 mod real;
 #[path = "upgrade/resume.rs"]

@@ -13,6 +13,9 @@ pub(super) mod packaged;
 mod run;
 mod steps;
 
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use pump_control::ExitStatus;
 use pump_release::{Channel, Choice, Release, ReleaseInfo, TARGET, Wanted, choose};
 use semver::Version;
@@ -24,6 +27,7 @@ use crate::journal::Action;
 use crate::lock::{self, Lock};
 use crate::ownership;
 use crate::passage::{Passage, State};
+use crate::portable;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure, Report};
 use crate::source;
@@ -35,6 +39,9 @@ pub(super) use hop::Hop;
 use hop::{Offered, whole};
 use itinerary::{Itinerary, PlanId};
 pub(super) use run::Run;
+
+/// How the folder begins that the file of `--bundle` is unpacked into.
+const UNPACKED: &str = ".bundle-";
 
 /// Flags of `pump upgrade`.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -71,9 +78,15 @@ pub(crate) struct UpgradeArgs {
     /// Where releases come from, instead of what `upgrade.toml` says.
     #[arg(long, value_name = "URL|DIR")]
     pub(crate) source: Option<String>,
+    /// Take releases from a file that `pump bundle` made.
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Take the file although its signatures have expired. The reason goes into the history.
+    #[arg(long, value_name = "REASON", requires = "bundle")]
+    pub(crate) accept_expired: Option<String>,
     /// Trust this root, instead of the recorded or the compiled-in one.
     #[arg(long, value_name = "FILE")]
-    pub(crate) trust_root: Option<std::path::PathBuf>,
+    pub(crate) trust_root: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
@@ -97,12 +110,22 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
 fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
     let releases = Releases::of(&context.layout);
     let current = installed(context, &releases)?;
-    let wish = source::wish(&context.layout, args.source.as_deref(), args.channel)?;
+    let unpacked = unpacked(&args, context)?;
+    let wish = match &unpacked {
+        Some((file, folder)) => {
+            let waiver = args.accept_expired.clone();
+            source::bundled(&context.layout, file, folder.path(), args.channel, waiver)?
+        }
+        None => source::wish(&context.layout, args.source.as_deref(), args.channel)?,
+    };
     let trust = trust::find(&context.layout, args.trust_root.as_deref(), &wish.address)?;
     let mut run = Run::begin(Action::Upgrade, &current.name, context);
     let ended = (|| {
         let catalogue = fetch::catalogue(&context.layout, &wish, &trust, context.report)?;
         run.waived.clone_from(&catalogue.waived);
+        if let Some(waived) = &catalogue.waived {
+            context.report.warn(waived);
+        }
         let wanted = args.to.clone().map_or(Wanted::Newest, Wanted::Version);
         let choice = choose(&catalogue.index, Some(&current.info), &wanted, TARGET);
         let Some((release, candidate)) = taken(choice, &current, &args, context)? else {
@@ -125,6 +148,31 @@ fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
         follow(&args, context, lock, &releases, &current, &catalogue, &plan, &mut run)
     })();
     run.end(ended, args.check || args.dry_run)
+}
+
+/// The file that `--bundle` names, unpacked for as long as the run lasts.
+fn unpacked(
+    args: &UpgradeArgs,
+    context: &Context<'_>,
+) -> Result<Option<(PathBuf, tempfile::TempDir)>, Failure> {
+    let Some(file) = &args.bundle else { return Ok(None) };
+    if args.accept_expired.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+        return Err(Failure::new(ExitStatus::Usage, "`--accept-expired` was given no reason")
+            .hint("say in a few words why what has expired is good enough here"));
+    }
+    let data = context.layout.upgrade_data();
+    for left in std::fs::read_dir(&data).into_iter().flatten().flatten() {
+        if left.file_name().to_string_lossy().starts_with(UNPACKED) {
+            // Of a run that was killed. The next one tries, too.
+            let _ = std::fs::remove_dir_all(left.path());
+        }
+    }
+    let folder = tempfile::Builder::new()
+        .prefix(UNPACKED)
+        .tempdir_in(data)
+        .context("could not make a folder for the bundle")?;
+    portable::unpack(file, folder.path())?;
+    Ok(Some((file.clone(), folder)))
 }
 
 /// The release that is current.

@@ -25,7 +25,7 @@ pub(super) struct Carrier {
 impl Carrier {
     pub(super) fn new(address: &Address, patience: &Patience) -> Result<Self, Failure> {
         let web = match address {
-            Address::Folder(_) => None,
+            Address::Folder(_) | Address::Bundle { .. } => None,
             Address::Web(_) => Some(Web::new(patience)?),
         };
         Ok(Self { web, root: Arc::default() })

@@ -36,6 +36,14 @@ pub(super) fn refusal(error: &Tough, address: &Address) -> Failure {
             ),
         )
         .hint("check that the source and the trust root are of the same publisher"),
+        Tough::DatastoreInit { .. }
+        | Tough::DatastoreCreate { .. }
+        | Tough::DatastoreOpen { .. }
+        | Tough::DatastoreRemove { .. } => fail(
+            ExitStatus::Preflight,
+            format!("could not keep the metadata of `{address}`: {}; {untouched}", chain(error)),
+        )
+        .hint("`df` and `ls -ld` tell whether there is room and who may write"),
         Tough::MaxUpdatesExceeded { max_root_updates, .. } => fail(
             ExitStatus::Signature,
             format!("`{address}` has more than {max_root_updates} roots, one after another; {untouched}"),

@@ -90,7 +90,7 @@ fn b06_kept_metadata_that_is_lost_or_torn_costs_nothing() {
 }
 
 /// Runs `pump` with a clock that is so many seconds off: a library between it and the C library says so.
-fn at(place: &Place, seconds: i64, words: &[&str]) -> Ran {
+pub(crate) fn at(place: &Place, seconds: i64, words: &[&str]) -> Ran {
     let library = place.folder().join("clock.so");
     if !library.exists() {
         let text = place.folder().join("clock.c");
@@ -120,7 +120,7 @@ int clock_gettime(clockid_t id, struct timespec *at) {
 }
 "#;
 
-const DAY: i64 = 24 * 3600;
+pub(crate) const DAY: i64 = 24 * 3600;
 
 #[test]
 fn b18_a_clock_of_1970_is_told_as_one() {
