@@ -1,9 +1,13 @@
-//! The commands that do one thing and end: `release-info`, `check`, `migrate`, `account`.
+//! The commands that do one thing and end: `release-info`, `check`, `account`, and those on data.
 //!
 //! `pump` and the master run them as the service user. What they print on standard output is JSON or
 //! a password; a failure is a sentence on standard error and a code.
 
+pub(crate) mod copies;
+pub(crate) mod data;
+
 use std::io::{Read, Write};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -30,7 +34,7 @@ impl Failed {
         Self { exit, error, hint: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -66,17 +70,6 @@ pub(crate) fn check(configured: &Configured) -> Done {
     })
 }
 
-/// `pumpd migrate`
-pub(crate) fn migrate(configured: &Configured) -> Done {
-    let config = read(configured)?;
-    crate::faults::migrating().map_err(|error| Failed::new(ExitStatus::Failed, error.into()))?;
-    let migrated = pump_store::migrate(&config.data_dir).map_err(|error| store(error, &config))?;
-    let database = Store::open(&config.data_dir).map_err(|error| store(error, &config))?;
-    database.check_public_url(&config.public_url()).map_err(|error| store(error, &config))?;
-    database.close().map_err(|error| store(error, &config))?;
-    print_json(&serde_json::json!({ "from": migrated.from, "to": migrated.to }))
-}
-
 /// `pumpd account …`
 pub(crate) fn account(account: &Account) -> Done {
     let Account::Create { name, configured, password_stdin } = account;
@@ -103,15 +96,20 @@ pub(crate) fn account(account: &Account) -> Done {
 }
 
 fn read(configured: &Configured) -> Result<Config, Failed> {
-    let path = &configured.config;
-    let parsed = match configured.stdin {
-        false => Config::read(path).map(|(config, _)| config),
-        true => Config::parse(&stdin(MAX_CONFIG)?, path),
-    };
-    parsed.map_err(|error| {
-        let hint = format!("mend `{}`; `pumpd check` tells whether it is right", path.display());
-        Failed::new(ExitStatus::Configuration, error.into()).hint(hint)
-    })
+    if !configured.stdin {
+        return read_file(&configured.config);
+    }
+    let text = stdin(MAX_CONFIG)?;
+    Config::parse(&text, &configured.config).map_err(|error| refused(&configured.config, error))
+}
+
+fn read_file(path: &Path) -> Result<Config, Failed> {
+    Config::read(path).map(|(config, _)| config).map_err(|error| refused(path, error))
+}
+
+fn refused(path: &Path, error: impl Into<anyhow::Error>) -> Failed {
+    let hint = format!("mend `{}`; `pumpd check` tells whether it is right", path.display());
+    Failed::new(ExitStatus::Configuration, error.into()).hint(hint)
 }
 
 /// What went wrong with the database, and the next command.
@@ -127,6 +125,9 @@ pub(crate) fn store(error: pump_store::Error, config: &Config) -> Failed {
                     .to_owned(),
             ),
         ),
+        Error::Later { .. } => {
+            (ExitStatus::Preflight, Some("let the later release do it: `pump upgrade`".to_owned()))
+        }
         Error::NotWritable { .. } => (
             ExitStatus::Preflight,
             Some(format!("`{folder}` must be there and belong to the user that pumpd runs as")),

@@ -44,8 +44,18 @@ pub(crate) enum Command {
     ReleaseInfo,
     /// Check the configuration, and print it as one line of JSON; nothing else is opened
     Check(Configured),
-    /// Create the database, or bring it to this build's schema
-    Migrate(Configured),
+    /// Create the database, or bring it to this build's schema while others use it
+    Migrate(Migrate),
+    /// Print what the database is and what is left to do there, as one line of JSON
+    Database(Configured),
+    /// Copy the database while others use it, and check the copy
+    Backup(Copying),
+    /// Check a copy of the database: it is opened, and every page and index looked at
+    VerifyBackup(Copying),
+    /// Put a copy in the place of the database; the master has to be stopped
+    Restore(Copying),
+    /// Migrate and check a copy as this build would the database, and print how long it took
+    Rehearse(Copying),
     /// Manage accounts
     #[command(subcommand)]
     Account(Account),
@@ -63,6 +73,29 @@ pub(crate) enum Account {
         #[arg(long)]
         password_stdin: bool,
     },
+}
+
+/// How much of a migration is done.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    pub(crate) configured: Configured,
+    /// Only the short part that has to be there before this build serves
+    #[arg(long, conflicts_with = "contract")]
+    pub(crate) expand: bool,
+    /// The last part, too: take away what only older builds need. They are refused from then on
+    #[arg(long)]
+    pub(crate) contract: bool,
+}
+
+/// A copy of the database.
+#[derive(Debug, Args)]
+pub(crate) struct Copying {
+    /// The copy; `-` for standard output, or input
+    pub(crate) file: PathBuf,
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/pump/pumpd.toml")]
+    pub(crate) config: PathBuf,
 }
 
 /// What a master is told that takes the place of another one. All numbers are of descriptors.

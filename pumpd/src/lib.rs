@@ -56,7 +56,12 @@ pub fn main() -> ExitStatus {
         Command::Worker { channel } => worker::run(channel, inherited),
         Command::ReleaseInfo => admin::release_info(),
         Command::Check(configured) => admin::check(&configured),
-        Command::Migrate(configured) => admin::migrate(&configured),
+        Command::Migrate(migrate) => admin::data::migrate(&migrate),
+        Command::Database(configured) => admin::data::database(&configured),
+        Command::Backup(copying) => admin::copies::backup(&copying),
+        Command::VerifyBackup(copying) => admin::copies::verify(&copying),
+        Command::Restore(copying) => admin::copies::restore(&copying),
+        Command::Rehearse(copying) => admin::copies::rehearse(&copying),
         Command::Account(account) => admin::account(&account),
     };
     match done {

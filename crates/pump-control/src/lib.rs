@@ -5,7 +5,7 @@
 //! builds, so a field that is not known is dropped, one that is missing has a default, and a message
 //! that is not known is told or logged and then dropped. Nothing here opens anything.
 
-mod answers;
+pub mod answers;
 pub mod channel;
 pub mod constants;
 pub mod control;

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use pump_http::{Peer, Service, Site, service};
 use pump_model::{DisplayName, NoteText, Password, Summary, Timestamp};
-use pump_store::{Account, NewAccount, NewNote, Store};
+use pump_store::{Account, MediaType, NewAccount, NewNote, Store};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -83,7 +83,8 @@ fn people(store: &Store, public_url: &str) -> Outcome<()> {
     }
     let mut post = |author: &Account, source: &str, html: &str| -> Outcome<_> {
         hours -= 5;
-        let new = NewNote { source: NoteText::new(source)?, content: html.to_owned() };
+        let (source, content) = (NoteText::new(source)?, html.to_owned());
+        let new = NewNote { source, media_type: MediaType::Markdown, content };
         Ok(store.post_note(author.id, &new, now.before(Duration::from_secs(hours * 3600)))?)
     };
     post(

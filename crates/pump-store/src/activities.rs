@@ -89,13 +89,17 @@ pub(crate) enum Deeds {
 }
 
 /// Every query of activities: `?1` is who looks. A note's author is the actor who created it.
-const SELECT: &str = "
+const SELECT: &str = concat!(
+    "
     SELECT v.id AS activity, v.kind AS kind, v.published AS at, v.note AS about,
            t.name AS target_name, v.undone AS undone, u.kind AS undone_kind,
            u.note AS undone_note, ut.name AS undone_target_name,
            v.actor AS author, actor.name AS name, actor.display_name AS display_name,
            n.id AS id, n.source AS source, n.content AS content,
            n.published AS published, n.deleted AS deleted,
+           ",
+    notes::media_type!(),
+    ",
            (SELECT count(*) FROM likes l WHERE l.note = n.id) AS likes,
            EXISTS (SELECT 1 FROM likes l WHERE l.note = n.id AND l.account = ?1) AS liked
     FROM activities v
@@ -104,7 +108,8 @@ const SELECT: &str = "
     LEFT JOIN notes n ON n.id = v.note AND v.kind = 'create'
     LEFT JOIN activities u ON u.id = v.undone
     LEFT JOIN accounts ut ON ut.id = u.target
-    WHERE v.kind IN ('create', 'delete', 'follow', 'like', 'undo') AND ";
+    WHERE v.kind IN ('create', 'delete', 'follow', 'like', 'undo') AND "
+);
 
 fn activity(row: &Row<'_>) -> rusqlite::Result<Activity> {
     let kind = row.get_ref("kind")?.as_str()?;

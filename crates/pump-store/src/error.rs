@@ -26,6 +26,19 @@ pub enum Error {
         /// The version of this code.
         ours: u32,
     },
+    /// A later release has been at the database, and what is asked is its business.
+    #[error(
+        "the database `{}` is at version {found_version}, and this code, of version {ours}, does not \
+         know what is left to do there", path.display()
+    )]
+    Later {
+        /// The database file.
+        path: PathBuf,
+        /// The version it has.
+        found_version: u32,
+        /// The version of this code.
+        ours: u32,
+    },
     /// There is no database, or one that is older than this code.
     #[error(
         "the database `{}` is at version {found_version} (0: there is none), and this code needs \

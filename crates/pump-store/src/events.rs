@@ -101,14 +101,19 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
 }
 
 fn by_ids(connection: &Connection, ids: &[i64]) -> Result<Vec<Event>, Fault> {
-    let sql = "
+    let sql = concat!(
+        "
         SELECT v.id AS activity, v.kind AS kind, v.note AS about, v.actor AS author,
                a.name AS name, a.display_name AS display_name, n.id AS id, n.source AS source,
                n.content AS content, n.published AS published,
+               ",
+        notes::media_type!(),
+        ",
                (SELECT count(*) FROM likes l WHERE l.note = n.id) AS likes, 0 AS liked
         FROM activities v JOIN accounts a ON a.id = v.actor
         LEFT JOIN notes n ON n.id = v.note AND v.kind = 'create' AND n.deleted IS NULL
-        WHERE v.id = ?1";
+        WHERE v.id = ?1"
+    );
     let mut events = Vec::with_capacity(ids.len());
     for id in ids {
         events.extend(one(connection, sql, [id], event)?.flatten());

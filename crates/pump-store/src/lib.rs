@@ -11,6 +11,7 @@
 
 mod accounts;
 mod activities;
+mod copies;
 mod error;
 mod events;
 mod follows;
@@ -20,6 +21,7 @@ mod notes;
 mod password;
 mod pool;
 mod rows;
+mod scratch;
 mod site;
 mod tokens;
 mod trial;
@@ -32,10 +34,14 @@ use rusqlite::{Connection, Transaction};
 
 pub use accounts::{Account, NewAccount, Totals};
 pub use activities::{Activity, Deed, Recorded, Undoable};
+pub use copies::{Copied, Copy, Rehearsed, Step, restore};
 pub use error::Error;
 pub use events::{Event, Events, Happened, Heard, Poster, Unheard};
-pub use migrate::{Migrated, SCHEMA, Schema, migrate};
-pub use notes::{Author, NewNote, Note, NoteState};
+pub use migrate::{
+    Filled, Finalized, Migrated, Pace, Progress, SCHEMA, Schema, State, expand, fill, finalize,
+    migrate, state,
+};
+pub use notes::{Author, MediaType, NewNote, Note, NoteState};
 pub use site::Usage;
 pub use tokens::{Token, TokenHash, TokenKind};
 pub use trial::Trial;

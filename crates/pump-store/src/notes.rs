@@ -24,6 +24,29 @@ pub struct Author {
     pub display_name: String,
 }
 
+/// What a note is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// `text/markdown`
+    Markdown,
+    /// `text/html`
+    Html,
+}
+
+impl MediaType {
+    /// Its name (RFC 6838).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Markdown => "text/markdown",
+            Self::Html => "text/html",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Markdown, Self::Html].into_iter().find(|it| it.name() == name)
+    }
+}
+
 /// A note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -31,8 +54,10 @@ pub struct Note {
     pub id: NoteId,
     /// Who wrote it.
     pub author: Author,
-    /// As it was written: Markdown.
+    /// As it was written.
     pub source: String,
+    /// In what. None for something that a later release knows.
+    pub media_type: Option<MediaType>,
     /// As it is shown: HTML, made safe by whoever stored it.
     pub content: String,
     /// When.
@@ -74,20 +99,39 @@ impl NoteState {
 /// What a note is made of.
 #[derive(Clone, Debug)]
 pub struct NewNote {
-    /// As it was written: Markdown.
+    /// As it was written.
     pub source: NoteText,
+    /// In what.
+    pub media_type: MediaType,
     /// As it is to be shown: HTML that is safe.
     pub content: String,
 }
 
+/// What the note `n` is written in. One that the backfill has not come to yet is guessed like there.
+macro_rules! media_type {
+    () => {
+        concat!(
+            "coalesce((SELECT media_type FROM note_sources w WHERE w.note = n.id), ",
+            crate::migrate::guessed_media_type!(),
+            ") AS media_type"
+        )
+    };
+}
+pub(crate) use media_type;
+
 /// Every query of notes: `?1` is who looks.
-const SELECT: &str = "
+const SELECT: &str = concat!(
+    "
     SELECT n.id AS id, n.author AS author, a.name AS name, a.display_name AS display_name,
            n.source AS source, n.content AS content, n.published AS published, n.deleted AS deleted,
+           ",
+    media_type!(),
+    ",
            (SELECT count(*) FROM likes l WHERE l.note = n.id) AS likes,
            EXISTS (SELECT 1 FROM likes l WHERE l.note = n.id AND l.account = ?1) AS liked
     FROM notes n JOIN accounts a ON a.id = n.author
-    WHERE ";
+    WHERE "
+);
 
 /// Reads the columns of a note, which a query of activities has as well.
 pub(crate) fn state(row: &Row<'_>) -> rusqlite::Result<NoteState> {
@@ -108,6 +152,7 @@ pub(crate) fn note(row: &Row<'_>) -> rusqlite::Result<Note> {
         id: column(row, "id")?,
         author: author(row)?,
         source: row.get("source")?,
+        media_type: MediaType::from_name(row.get_ref("media_type")?.as_str()?),
         content: row.get("content")?,
         published: column(row, "published")?,
         likes: row.get::<_, i64>("likes")?.try_into().unwrap_or(0),
@@ -161,6 +206,13 @@ impl Store {
                      VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
                 .execute((Sql(id), Sql(author), new.source.as_str(), &new.content, Sql(now)))?;
+            // Until the contract of version 2 there is a row already, by the trigger for old code.
+            transaction
+                .prepare_cached(
+                    "INSERT INTO note_sources (note, media_type) VALUES (?1, ?2)
+                     ON CONFLICT (note) DO UPDATE SET media_type = ?2",
+                )?
+                .execute((Sql(id), new.media_type.name()))?;
             let activity = activities::record(transaction, author, &Deeds::Create(id), now)?;
             activities::existing(transaction, activity, author)
         })

@@ -14,9 +14,10 @@ use crate::{Store, pool};
 /// How long one successful write proves that writing works.
 const PROOF_HOLDS: Duration = Duration::from_secs(1);
 
-/// Bytes of the write that proves it: no fewer than the longest note has, because on a disk that is
-/// almost full a short write may still find a place. Random, because what is the same is not written.
-const PROBE_BYTES: usize = 4 * MAX_NOTE;
+/// Bytes of the write that proves it: no fewer than a note of the longest text takes with the pages of all
+/// its rows and indexes, because on a disk that is almost full a short write may still find a place.
+/// Random, because what is the same is not written.
+const PROBE_BYTES: usize = 10 * MAX_NOTE;
 
 /// How long [`Store::can_write`] waits for this process's other writers.
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
@@ -124,7 +125,7 @@ pub(crate) fn pin(connection: &Connection, configured: &str) -> Result<(), Fault
 }
 
 /// Whether the address is pinned, to this one; an error when to another.
-fn agrees(connection: &Connection, configured: &str) -> Result<bool, Fault> {
+pub(crate) fn agrees(connection: &Connection, configured: &str) -> Result<bool, Fault> {
     let configured = configured.trim_end_matches('/');
     match one(connection, "SELECT public_url FROM site", (), |row| row.get::<_, String>(0))? {
         None => Ok(false),

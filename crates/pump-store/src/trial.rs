@@ -4,33 +4,18 @@
 //! the tables and indexes that the real one has now, and nothing in them. What is done there cannot
 //! appear to anybody, by whichever release they are served.
 
-use std::fs::{self, DirBuilder, File};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use crate::error::{Error, Fault};
 use crate::rows::all;
+use crate::scratch::Scratch;
 use crate::{Store, database, migrate, pool};
-
-/// What the names of the folders begin with.
-const PREFIX: &str = "trial-";
-
-/// Random bytes in the name of a folder.
-const NAME_BYTES: usize = 8;
-
-/// How old a folder is at least that is taken for the remains of a process that was killed. A folder in
-/// use is locked besides.
-const LEFT_AFTER: Duration = Duration::from_secs(60);
 
 /// A database to try something in. Its folder goes when this is dropped.
 #[derive(Debug)]
 pub struct Trial {
     store: Store,
-    folder: PathBuf,
-    /// Held for as long as the folder is in use.
-    _lock: File,
+    scratch: Scratch,
 }
 
 impl Trial {
@@ -45,15 +30,7 @@ impl Trial {
     /// Those of [`Store::close`], and of removing the folder.
     pub fn end(self) -> Result<(), Error> {
         self.store.close()?;
-        fs::remove_dir_all(&self.folder).map_err(|source| Error::not_writable(&self.folder, source))
-    }
-}
-
-/// Without waiting for anybody who still uses the database.
-impl Drop for Trial {
-    fn drop(&mut self) {
-        // It is gone already, or the next one removes what is left.
-        let _ = fs::remove_dir_all(&self.folder);
+        self.scratch.end()
     }
 }
 
@@ -63,25 +40,9 @@ impl Store {
     /// # Errors
     /// Those of reading and of writing.
     pub fn trial(&self) -> Result<Trial, Error> {
-        let data = self.path().parent().unwrap_or(Path::new("."));
-        remove_leftovers(data);
-        let mut bits = [0; NAME_BYTES];
-        getrandom::fill(&mut bits).map_err(|error| Fault::from(error).at(self.path()))?;
-        let name: String = bits.iter().map(|byte| format!("{byte:02x}")).collect();
-        let folder = data.join(format!("{PREFIX}{name}"));
-        let system = |source| Error::not_writable(&folder, source);
-        DirBuilder::new().mode(0o700).create(&folder).map_err(system)?;
-        let made = File::open(&folder)
-            .and_then(|lock| lock.lock().map(|()| lock))
-            .map_err(system)
-            .and_then(|lock| Ok((lock, self.copy_shape(&folder)?)));
-        match made {
-            Ok((lock, store)) => Ok(Trial { store, folder, _lock: lock }),
-            Err(error) => {
-                let _ = fs::remove_dir_all(&folder);
-                Err(error)
-            }
-        }
+        let scratch = Scratch::trial(self.path().parent().unwrap_or(Path::new(".")))?;
+        let store = self.copy_shape(&scratch.folder())?;
+        Ok(Trial { store, scratch })
     }
 
     /// Makes a database of the same shape in `folder`.
@@ -116,25 +77,4 @@ impl Store {
         connection.close().map_err(|(_, error)| Fault::Sql(error).at(&path))?;
         Self::open(folder)
     }
-}
-
-/// Removes the folders of processes that were killed. What cannot be removed now stays for the next.
-fn remove_leftovers(data: &Path) {
-    let Ok(entries) = fs::read_dir(data) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            let _ = remove_if_left(&entry.path());
-        }
-    }
-}
-
-fn remove_if_left(folder: &Path) -> io::Result<()> {
-    let found = fs::symlink_metadata(folder)?;
-    let age = found.modified()?.elapsed().unwrap_or_default();
-    if found.is_dir() && age >= LEFT_AFTER {
-        let lock = File::open(folder)?;
-        lock.try_lock()?;
-        fs::remove_dir_all(folder)?;
-    }
-    Ok(())
 }

@@ -37,7 +37,10 @@ pub(super) fn note(site: &Site, note: pump_store::Note) -> Note {
         id: site.note(note.id),
         attributed_to: site.actor(author),
         content: text::sanitise(&note.content),
-        source: Some(Source { content: note.source, media_type: "text/markdown".to_owned() }),
+        source: note.media_type.map(|media_type| Source {
+            content: note.source,
+            media_type: media_type.name().to_owned(),
+        }),
         published: note.published.to_string(),
         url: site.note_page(author, note.id),
         to: vec![PUBLIC.to_owned()],

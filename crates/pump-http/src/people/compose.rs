@@ -2,7 +2,7 @@
 
 use pump_activity::submission::Text;
 use pump_model::{InvalidText, NoteText};
-use pump_store::{NewNote, Store};
+use pump_store::{MediaType, NewNote, Store};
 
 use crate::problem::Problem;
 use crate::site::Site;
@@ -10,11 +10,11 @@ use crate::text;
 
 /// Checks the length first, since everything after it takes time that grows with it.
 pub(crate) fn note(store: &Store, site: &Site, text: Text) -> Result<NewNote, Problem> {
-    let (source, content) = match text {
+    let (source, media_type, content) = match text {
         Text::Markdown(source) => {
             let source = NoteText::new(source)?;
             let content = from_markdown(store, site, source.as_str())?;
-            (source, content)
+            (source, MediaType::Markdown, content)
         }
         Text::Html(source) => {
             let source = NoteText::new(source)?;
@@ -29,7 +29,7 @@ pub(crate) fn note(store: &Store, site: &Site, text: Text) -> Result<NewNote, Pr
             } else {
                 text::from_plain(source.as_str())
             };
-            (source, content)
+            (source, MediaType::Html, content)
         }
     };
     if text::is_blank(&content) {
@@ -42,7 +42,7 @@ pub(crate) fn note(store: &Store, site: &Site, text: Text) -> Result<NewNote, Pr
             text::MAX_CONTENT,
         )));
     }
-    Ok(NewNote { source, content })
+    Ok(NewNote { source, media_type, content })
 }
 
 fn from_markdown(store: &Store, site: &Site, source: &str) -> Result<String, Problem> {

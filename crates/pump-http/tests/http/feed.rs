@@ -50,7 +50,8 @@ async fn what_is_shown_in_json_is_what_was_posted() {
     let note = json!({"type": "Note", "content": "load 2 * 3 * 4 _x_", "to": "as:Public"});
     let note = alice.sends(note).await["object"].clone();
     assert_eq!(note["content"], "<p>load 2 * 3 * 4 _x_</p>");
-    assert_eq!(note["source"]["content"], "load 2 * 3 * 4 _x_");
+    let source = json!({"content": "load 2 * 3 * 4 _x_", "mediaType": "text/html"});
+    assert_eq!(note["source"], source);
 }
 
 #[tokio::test]

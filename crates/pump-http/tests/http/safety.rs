@@ -82,6 +82,7 @@ async fn what_an_older_release_stored_is_sanitised_when_it_is_shown() {
     let server = Server::new();
     let alice = server.account("alice");
     let new = pump_store::NewNote {
+        media_type: pump_store::MediaType::Markdown,
         source: pump_model::NoteText::new("x").unwrap(),
         content: "<p>kept</p><script>alert(1)</script><img src=x onerror=alert(1)>".to_owned(),
     };

@@ -341,7 +341,11 @@ async fn who_missed_too_much_is_told_so_and_goes_on_from_now() {
     let before = server.store.position().unwrap().to_string();
     let write = |text: &str| {
         let source = NoteText::new(text).unwrap();
-        let note = NewNote { content: source.as_str().to_owned(), source };
+        let note = NewNote {
+            content: source.as_str().to_owned(),
+            source,
+            media_type: pump_store::MediaType::Markdown,
+        };
         server.store.post_note(account.id, &note, Timestamp::from(SystemTime::now())).unwrap();
     };
     for number in 0..400 {
@@ -617,7 +621,11 @@ async fn a_quiet_stream_says_that_it_is_there_and_looks_for_itself() {
     }
     // By a build that knows no nudges.
     let source = NoteText::new("long ago").unwrap();
-    let note = NewNote { content: source.as_str().to_owned(), source };
+    let note = NewNote {
+        content: source.as_str().to_owned(),
+        source,
+        media_type: pump_store::MediaType::Markdown,
+    };
     server.store.post_note(account.id, &note, Timestamp::from(SystemTime::now())).unwrap();
     assert_eq!(stream.note().await, "long ago");
     assert!(begun.elapsed().as_secs() <= 60);

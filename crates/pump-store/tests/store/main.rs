@@ -1,19 +1,22 @@
 //! The store, through its public methods, on real files.
 
 mod accounts;
+mod copies;
 mod events;
 mod feed;
 mod keeping;
+mod old;
 mod paging;
 mod schema;
 mod site;
 mod trial;
+mod versions;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use pump_model::{Listing, LocalName, NoteId, NoteText, Page, Password, Timestamp, Viewer};
-use pump_store::{Account, Deed, NewAccount, NewNote, Note, NoteState, Store, migrate};
+use pump_store::{Account, Deed, MediaType, NewAccount, NewNote, Note, NoteState, Store, migrate};
 use tempfile::TempDir;
 
 const URL: &str = "https://social.example";
@@ -89,7 +92,11 @@ fn new_account(text: &str) -> NewAccount {
 
 fn note(text: &str) -> NewNote {
     let source = NoteText::new(text).expect("a note's text");
-    NewNote { content: format!("<p>{}</p>", source.as_str()), source }
+    NewNote {
+        content: format!("<p>{}</p>", source.as_str()),
+        source,
+        media_type: MediaType::Markdown,
+    }
 }
 
 fn texts(listing: Listing<Note, NoteId>) -> Vec<String> {
