@@ -8,7 +8,7 @@ use pump_control::{ExitStatus, Layout};
 use crate::host::Host;
 use crate::passage::Asked;
 use crate::report::{Failure, Report};
-use crate::{others, service};
+use crate::{others, service, systemd};
 
 /// One run of `pump`.
 #[derive(Clone, Debug)]
@@ -97,8 +97,7 @@ impl Context<'_> {
     /// # Errors
     /// Exit 52.
     pub(crate) fn need_systemd(&self) -> Result<(), Failure> {
-        // What sd_booted(3) looks at.
-        if self.layout.is_private() || Path::new("/run/systemd/system").is_dir() {
+        if self.layout.is_private() || systemd::is_booted() {
             return Ok(());
         }
         Err(Failure::new(

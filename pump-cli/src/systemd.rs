@@ -11,6 +11,11 @@ use pump_control::constants::KEPT_OUTPUT_LINES;
 use crate::report::Failure;
 use crate::tool;
 
+/// Whether systemd is the running init: what `sd_booted(3)` looks at.
+pub(crate) fn is_booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 /// Runs `systemctl` with these words.
 ///
 /// # Errors

@@ -2,6 +2,8 @@
 //!
 //! Each test boots a machine of its own. The machine has neither curl nor zstd nor procps.
 
+#[path = "booted/asking.rs"]
+mod asking;
 #[path = "booted/releases.rs"]
 mod releases;
 #[path = "booted/state.rs"]
@@ -9,15 +11,13 @@ mod state;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Output;
-use std::time::Duration;
 
 use pump_control::control::Status;
 use pump_test::Api;
 use pump_test::load::{Load, Plan};
 use pump_test::machine::{Machine, said};
-use serde_json::Value;
 
+use asking::{AT_MOST, json, must_exit, status};
 use releases::Releases;
 use state::State;
 
@@ -39,9 +39,6 @@ const INSTALL: &[&str] = &[
     "--yes",
     "--json",
 ];
-
-/// How long clients go on, if nobody stops them.
-const AT_MOST: Duration = Duration::from_secs(300);
 
 /// Requests that must have been made between two steps of an upgrade.
 const BETWEEN_STEPS: u64 = 1500;
@@ -356,7 +353,8 @@ fn made_as_listed(machine: &Machine, new: &[PathBuf]) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [group, _, mode, owner, path] = words[..] else { continue };
         listed.push(path);
-        if mode != "-" && group != "private" {
+        let elsewhere = ["private", "packaged", "shipped"].contains(&group);
+        if mode != "-" && !elsewhere {
             let found = machine.must(&["stat", "--format=%04a %U:%G", path]);
             assert_eq!(found.trim(), format!("{mode} {owner}"), "`{path}`");
         }
@@ -392,29 +390,4 @@ fn machine(name: &str) -> (Machine, Releases) {
     let machine = Machine::boot(name).expect("a machine boots");
     releases.carry(&machine);
     (machine, releases)
-}
-
-#[track_caller]
-fn must_exit(machine: &Machine, code: i32, words: &[&str]) -> Output {
-    let output = machine.run(words).expect("a command can be run");
-    if output.status.code() != Some(code) {
-        let journal = machine
-            .run(&["journalctl", "--no-pager", "--lines=60", "--unit=pump*"])
-            .map_or_else(|error| error.to_string(), |journal| said(&journal));
-        panic!("`{}`: {}\n{journal}", words.join(" "), said(&output));
-    }
-    output
-}
-
-#[track_caller]
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", said(output)))
-}
-
-#[track_caller]
-fn status(machine: &Machine) -> Status {
-    let output = must_exit(machine, 0, &["pump", "status", "--json"]);
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
 }

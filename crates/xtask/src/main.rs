@@ -2,6 +2,7 @@
 //!
 //! Each is one module with its flags and a `run`. A chore ends with 0 only when all of it succeeded.
 
+mod deb;
 mod demo;
 mod dist;
 mod figures;
@@ -24,6 +25,8 @@ enum Chore {
     Test(test::Args),
     /// Make a release: a bundle and a signed source to serve it from.
     Dist(dist::Args),
+    /// Make the Debian packages.
+    Deb(deb::Args),
     /// Measure what the documents promise.
     Figures(figures::Args),
     /// Throw bytes at what reads bytes of others.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Dist(args) => dist::run(&args),
+        Chore::Deb(args) => deb::run(&args),
         Chore::Figures(args) => figures::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Torture(args) => torture::run(&args),

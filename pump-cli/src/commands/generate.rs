@@ -70,6 +70,8 @@ fn make(dir: &Path, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> anyho
 
 /// Says in a folder what is in it. The build is the hash of the file, so nothing may strip it afterwards.
 fn release(dir: &Path) -> Result<ReleaseInfo, Failure> {
+    // The program is asked in another folder than this one.
+    let dir = &std::path::absolute(dir).context("there is no folder to work in")?;
     let info = inspect::ask(&Layout::pumpd_in(dir))?;
     let mut text = serde_json::to_vec(&info).context("could not write `RELEASE.json`")?;
     text.push(b'\n');

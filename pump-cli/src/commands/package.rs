@@ -18,7 +18,7 @@ use crate::journal::Journal;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::{self, Consent, Step};
-use crate::{control, systemd, tool};
+use crate::{control, service, systemd, tool};
 
 /// How long the scripts wait for the new workers. The roll goes on alone after that.
 const SCRIPT_WAITS: Duration = Duration::from_secs(60);
@@ -84,7 +84,14 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
     let releases = Releases::of(&context.layout);
     let to = packaged::payload(&releases)?;
     let Some(current) = releases.current()? else {
+        let config = context.layout.config();
         releases.make_current(&to.name)?;
+        // The package was here before and left its configuration and data.
+        let again = context.layout.config().exists() && systemd::is_booted() && !forbidden();
+        if again {
+            service::start(context)?;
+            return Ok(format!("{} serves, as configured in `{}`", to.name, config.display()));
+        }
         return Ok(format!("{} is here; `sudo pump install` configures and starts it", to.name));
     };
     if current.name == to.name {

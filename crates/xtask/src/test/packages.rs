@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 
 /// Each package with a program that it brings.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 7] = [
     ("busybox", "/bin/busybox"),
+    ("debhelper", "/usr/bin/dh"),
+    ("dpkg-dev", "/usr/bin/dpkg-buildpackage"),
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("strace", "/usr/bin/strace"),

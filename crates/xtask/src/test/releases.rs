@@ -1,4 +1,4 @@
-//! The two releases that tests on booted machines install and upgrade to.
+//! The two releases that tests on booted machines install and upgrade to, as bundles and as packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{dist, workspace};
+use crate::{deb, dist, workspace};
 
 /// Makes them, and writes where they are into `releases.json` beside them.
 ///
@@ -30,10 +30,16 @@ pub(super) fn make() -> anyhow::Result<()> {
     let after = folder.join("after");
     let first = make(&current, &before)?;
     // The next build replaces it.
-    let pump = folder.join("pump");
-    fs::copy(target.join("release/pump"), &pump).context("could not keep the first `pump`")?;
+    let programs = folder.join("programs");
+    fs::create_dir_all(&programs)?;
+    for name in ["pump", "pumpd"] {
+        fs::copy(target.join("release").join(name), programs.join(name))
+            .with_context(|| format!("could not keep the first `{name}`"))?;
+    }
+    let pump = programs.join("pump");
     copy(&before, &after)?;
     let second = make(&next, &after)?;
+    packages(&folder, [(&current, &programs), (&next, &target.join("release"))])?;
     let told = serde_json::json!({
         "first": first.info.name(),
         "second": second.info.name(),
@@ -43,8 +49,31 @@ pub(super) fn make() -> anyhow::Result<()> {
         "after": after,
         "trust_root": first.trust_root,
     });
-    let path = folder.join("releases.json");
-    fs::write(&path, told.to_string())
+    write(&folder.join("releases.json"), &told)?;
+    let told = serde_json::json!({
+        "first": first.info.name(),
+        "second": second.info.name(),
+        "folders": [folder.join("deb-0"), folder.join("deb-1")],
+    });
+    write(&folder.join("packages.json"), &told)
+}
+
+/// The same programs in packages: each version in a folder of its own.
+fn packages(folder: &Path, versions: [(&semver::Version, &Path); 2]) -> anyhow::Result<()> {
+    for (number, (version, programs)) in versions.into_iter().enumerate() {
+        let args = deb::Args {
+            version: Some(version.clone()),
+            out: folder.join(format!("deb-{number}")),
+            source: false,
+            binaries: Some(programs.to_owned()),
+        };
+        deb::make(&args).with_context(|| format!("could not make the packages of {version}"))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, told: &serde_json::Value) -> anyhow::Result<()> {
+    fs::write(path, told.to_string())
         .with_context(|| format!("could not write `{}`", path.display()))
 }
 

@@ -1,0 +1,167 @@
+//! `cargo xtask deb`: makes the Debian packages, with the tools that Debian makes packages with.
+//!
+//! What is built is a copy of this tree without what git ignores, so that nothing is left in it. `--source` makes the
+//! source package: the tree and every crate of `Cargo.lock`, so that it builds without a network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context;
+use jiff::Zoned;
+
+use crate::workspace;
+
+/// Who signs for a package that is made here.
+const MAINTAINER: &str = "The pump developers <pump@packages.invalid>";
+
+/// Rust by rustup instead of by a package: Debian's own is too old for what we build with.
+const PROFILE: &str = "-Ppkg.pump.rustup";
+
+/// Flags of `cargo xtask deb`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The version to build, without Debian's revision. Without it, that of `debian/changelog`.
+    #[arg(long)]
+    pub(crate) version: Option<semver::Version>,
+    /// The folder of the packages; made if missing.
+    #[arg(long, value_name = "DIR", default_value = "target/deb")]
+    pub(crate) out: PathBuf,
+    /// Make the source package, with every crate in it, and build from that.
+    #[arg(long)]
+    pub(crate) source: bool,
+    /// Pack the `pump` and `pumpd` of this folder instead of building.
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "source")]
+    pub(crate) binaries: Option<PathBuf>,
+}
+
+/// Makes the packages and says where they are.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let made = make(args)?;
+    #[expect(clippy::print_stdout, reason = "the result of the chore")]
+    for path in made {
+        println!("{} ({} KiB)", path.display(), fs::metadata(&path)?.len() / 1024);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the packages.
+///
+/// # Errors
+/// When a tool is missing, or says why it did not.
+pub(crate) fn make(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("could not make the folder `{}`", args.out.display()))?;
+    let out = fs::canonicalize(&args.out)?;
+    let work = tempfile::Builder::new().prefix(".build-").tempdir_in(&out)?;
+    let tree = work.path().join("pump");
+    copy_tree(&tree)?;
+    if let Some(version) = &args.version {
+        rename(&tree, version)?;
+    }
+    let mut words = vec!["--no-sign", PROFILE];
+    if args.source {
+        vendor(&tree)?;
+        let version =
+            said(Command::new("dpkg-parsechangelog").args(["-SVersion"]).current_dir(&tree))?;
+        let upstream =
+            version.trim().rsplit_once('-').map_or(version.trim(), |(upstream, _)| upstream);
+        let tarball = work.path().join(format!("pump_{upstream}.orig.tar.xz"));
+        let pack = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
+        let what = ["--exclude=pump/debian", "--create", "--xz", "--file"];
+        said(
+            Command::new("tar")
+                .args(pack)
+                .args(what)
+                .arg(&tarball)
+                .arg("pump")
+                .current_dir(work.path()),
+        )?;
+    } else {
+        words.push("--build=binary");
+    }
+    let mut build = Command::new("dpkg-buildpackage");
+    build.args(words).current_dir(&tree);
+    if let Some(folder) = &args.binaries {
+        build.env("PUMP_BINARIES", fs::canonicalize(folder)?);
+    } else if !args.source {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| workspace().join("target"), PathBuf::from);
+        build.env("CARGO_TARGET_DIR", target);
+    }
+    said(&mut build)?;
+    let mut made = Vec::new();
+    for entry in fs::read_dir(work.path())? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().filter(|_| path.is_file()) else { continue };
+        let to = out.join(name);
+        fs::rename(&path, &to).with_context(|| format!("could not make `{}`", to.display()))?;
+        made.push(to);
+    }
+    made.sort();
+    Ok(made)
+}
+
+/// What git knows or would know of this tree.
+fn copy_tree(to: &Path) -> anyhow::Result<()> {
+    fs::create_dir(to)?;
+    let listed = said(
+        Command::new("git")
+            .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+            .current_dir(workspace()),
+    )?;
+    for name in listed.lines() {
+        let (from, to) = (workspace().join(name), to.join(name));
+        // Listed still, and removed already.
+        if !from.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            continue;
+        }
+        if let Some(above) = to.parent() {
+            fs::create_dir_all(above)?;
+        }
+        fs::copy(&from, &to).with_context(|| format!("could not copy `{name}`"))?;
+    }
+    Ok(())
+}
+
+/// Another version on top of the changelog.
+fn rename(tree: &Path, version: &semver::Version) -> anyhow::Result<()> {
+    let path = tree.join("debian/changelog");
+    let before = fs::read_to_string(&path).context("could not read `debian/changelog`")?;
+    // Debian sorts `~` before everything, as semver does a pre-release.
+    let version = version.to_string().replace('-', "~");
+    if before.starts_with(&format!("pump ({version}-")) {
+        return Ok(());
+    }
+    let now = Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
+    let entry = format!(
+        "pump ({version}-1) unstable; urgency=medium\n\n  * Made by `cargo xtask deb`.\n\n \
+         -- {MAINTAINER}  {now}\n\n{before}"
+    );
+    fs::write(&path, entry).context("could not write `debian/changelog`")
+}
+
+/// Every crate of `Cargo.lock` into `vendor/`.
+fn vendor(tree: &Path) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    said(Command::new(cargo).args(["vendor", "--quiet", "--locked", "vendor"]).current_dir(tree))
+        .map(drop)
+}
+
+/// What a program prints, when it succeeds.
+fn said(command: &mut Command) -> anyhow::Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("could not run `{program}`"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    let last: Vec<&str> = error.lines().rev().take(30).collect();
+    anyhow::ensure!(
+        output.status.success(),
+        "`{program}` ended with {}:\n{}",
+        output.status,
+        last.into_iter().rev().collect::<Vec<_>>().join("\n")
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

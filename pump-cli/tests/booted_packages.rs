@@ -1,0 +1,194 @@
+//! The road of the packages on a real systemd: install, configure, upgrade under load, downgrade, remove, purge.
+
+#[path = "booted/asking.rs"]
+mod asking;
+#[path = "booted/state.rs"]
+mod state;
+
+use std::path::PathBuf;
+
+use pump_control::control::Status;
+use pump_test::Api;
+use pump_test::load::{Load, Plan};
+use pump_test::machine::{Machine, said, target};
+
+use asking::{AT_MOST, json, must_exit, status};
+use state::State;
+
+/// Where the packages are in a machine: on a tmpfs, so that the machine's own tree stays as it was.
+const INSIDE: &str = "/run/test";
+
+/// Clients made that many requests before and after each thing that was done to the server.
+const BETWEEN_STEPS: u64 = 5000;
+
+/// Two versions of the packages.
+#[derive(Debug, serde::Deserialize)]
+struct Packages {
+    /// The older one's release, `0.1.0+1a2b3c4d`.
+    first: String,
+    /// The newer one's.
+    second: String,
+    /// The folders of their packages.
+    folders: [PathBuf; 2],
+}
+
+/// A machine that has both at hand.
+fn machine(name: &str) -> (Machine, Packages) {
+    let path = target().join("test/packages.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+        panic!("`{}`: {error}; `cargo xtask test` makes it", path.display())
+    });
+    let packages: Packages = serde_json::from_str(&text).expect("xtask wrote it");
+    let machine = Machine::boot(name).expect("a machine boots");
+    for (from, to) in packages.folders.iter().zip(["first", "second"]) {
+        machine.put(from, &format!("{INSIDE}/{to}")).expect("files can be copied");
+    }
+    machine.must(&["chown", "-R", "root:root", INSIDE]);
+    (machine, packages)
+}
+
+/// `apt-get install` of one of the two, as an administrator would who has the files.
+#[track_caller]
+fn apt_install(machine: &Machine, which: &str) -> String {
+    let line = format!(
+        "DEBIAN_FRONTEND=noninteractive apt-get install --yes --allow-downgrades \
+         {INSIDE}/{which}/pump_*.deb {INSIDE}/{which}/pumpd_*.deb"
+    );
+    said(&must_exit(machine, 0, &["sh", "-c", &line]))
+}
+
+/// The master is the process it was, and runs the build that its answers name.
+#[track_caller]
+fn all_are(machine: &Machine, release: &str, before: &Status) {
+    let after = pump_test::eventually(AT_MOST, || match status(machine) {
+        after if after.master.short() == release && after.roll.is_none() => Ok(after),
+        after => Err(format!("{after:?}")),
+    });
+    assert_eq!(after.pid, before.pid, "the master goes on");
+    let old = after.workers.iter().find(|worker| worker.build.short() != release);
+    assert!(old.is_none(), "{after:?}");
+    let running = ["sh", "-c", "sha256sum <\"/proc/$0/exe\"", &after.pid.to_string()];
+    let running = machine.must(&running);
+    assert!(running.starts_with(&after.master.build), "{running} and {after:?}");
+}
+
+/// Whatever is new is in `packaging/files.list`, with that mode and owner, or dpkg knows it.
+#[track_caller]
+fn listed_or_shipped(machine: &Machine, new: &[PathBuf]) {
+    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/files.list");
+    let list = std::fs::read_to_string(list).expect("the list is part of the source");
+    let mut known: Vec<PathBuf> =
+        machine.must(&["dpkg", "-L", "pump", "pumpd"]).lines().map(PathBuf::from).collect();
+    // `/lib` is a link to `/usr/lib`.
+    known.extend(
+        known
+            .clone()
+            .iter()
+            .filter_map(|path| Some(PathBuf::from("/usr").join(path.strip_prefix("/").ok()?))),
+    );
+    for line in list.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [group, _, mode, owner, path] = words[..] else { continue };
+        if !["packaged", "config", "data", "runtime"].contains(&group) {
+            continue;
+        }
+        known.push(path.into());
+        if mode != "-" && machine.path(path).exists() {
+            let found = machine.must(&["stat", "--format=%04a %U:%G", path]);
+            assert_eq!(found.trim(), format!("{mode} {owner}"), "`{path}`");
+        }
+    }
+    let trees = ["/var/lib/pump", "/var/lib/pump-upgrade", "/var/lib/pump-releases", "/run/pump"];
+    for path in new {
+        // What `systemctl enable` and dpkg keep for themselves.
+        let enabled = path.ancestors().any(|path| path.to_string_lossy().ends_with(".wants"));
+        let kept = ["/var/lib/dpkg", "/var/lib/apt", "/var/lib/systemd/deb-systemd-helper-enabled"];
+        let in_tree = trees.iter().chain(&kept).any(|tree| path.starts_with(tree));
+        assert!(enabled || in_tree || known.contains(path), "`{}` is nobody's", path.display());
+    }
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn p1_p4_p8_packages_install_upgrade_downgrade_and_purge_without_a_lost_request() {
+    let (machine, packages) = machine("pump-apt");
+    let before = State::of(&machine);
+    let told = apt_install(&machine, "first");
+    assert!(told.contains("sudo pump install"), "{told}");
+    let install =
+        ["pump", "install", "--domain", "social.example", "--account", "alice", "--yes", "--json"];
+    let installed = json(&must_exit(&machine, 0, &install));
+    let password = installed["password"].as_str().expect("a password was made").to_owned();
+    let score = ["systemd-analyze", "security", "--no-pager", "--threshold=11", "pumpd.service"];
+    machine.must(&score);
+    let begun = status(&machine);
+    assert_eq!(begun.workers_build.short(), packages.first);
+
+    // P8: a second run changes nothing.
+    let made = State::of(&machine);
+    listed_or_shipped(&machine, &before.new_files(&made));
+    let again = json(&must_exit(&machine, 0, &["pump", "install", "--json"]));
+    assert_eq!(again["changed"], serde_json::json!([]), "{again}");
+    assert_eq!(made.differences(&State::of(&machine)), [""; 0]);
+
+    let address = "127.0.0.1:8000".parse().expect("an address");
+    let report = machine.within(|| {
+        let api = Api::new(address, "https://social.example");
+        let alice = api.sign_in("alice", &password).expect("alice can sign in");
+        let mut plan = Plan::new(api.address().clone(), api.host());
+        plan.lasts = AT_MOST;
+        plan.authors = vec![alice];
+        plan.pages = vec!["/".into(), "/@alice".into(), "/healthz".into()];
+        plan.big_page = "/users/alice/outbox?page=true".into();
+        let mut load = Load::start(plan);
+        let mut step = |what: &str, work: &dyn Fn()| {
+            let seen = load.requests() + BETWEEN_STEPS;
+            pump_test::eventually(AT_MOST, || match load.requests() {
+                now if now >= seen => Ok(()),
+                now => Err(now),
+            });
+            load.mark(what);
+            work();
+        };
+        step("upgrade", &|| {
+            let told = apt_install(&machine, "second");
+            assert!(told.contains("serves"), "{told}");
+            all_are(&machine, &packages.second, &begun);
+        });
+        step("go back", &|| {
+            must_exit(&machine, 0, &["pump", "rollback", "--yes"]);
+            all_are(&machine, &packages.first, &begun);
+        });
+        step("forward again", &|| {
+            must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime"]);
+            all_are(&machine, &packages.second, &begun);
+        });
+        step("downgrade", &|| {
+            apt_install(&machine, "first");
+            all_are(&machine, &packages.first, &begun);
+        });
+        step("after", &|| {});
+        let report = load.stop();
+        for author in report.ledger().authors() {
+            let shown = api.outbox(author).expect("the outbox can be read");
+            let audit = report.ledger().check(Some(author), &shown);
+            assert_eq!(audit.problems.len(), 0, "{:?}", audit.problems);
+        }
+        report
+    });
+    assert_eq!(report.failures(), 0, "{report}");
+    assert!(report.requests() >= 20_000, "{report}");
+
+    machine.must(&["apt-get", "remove", "--yes", "pumpd", "pump"]);
+    assert!(machine.path("/var/lib/pump/pump.sqlite3").exists(), "data stays");
+    let told = apt_install(&machine, "second");
+    assert!(told.contains("serves, as configured"), "{told}");
+    assert_eq!(status(&machine).workers_build.short(), packages.second);
+    machine.must(&["apt-get", "purge", "--yes", "pumpd", "pump"]);
+    let left: Vec<String> = before
+        .differences(&State::of(&machine))
+        .into_iter()
+        .filter(|line| !line.contains("/var/lib/dpkg/") && !line.contains("/var/lib/apt/"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
