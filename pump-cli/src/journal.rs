@@ -46,6 +46,8 @@ pub(crate) enum Action {
     Upgrade,
     /// `pump rollback`.
     Rollback,
+    /// `pump uninstall`.
+    Uninstall,
     /// What a later `pump` writes.
     #[serde(other)]
     Other,
@@ -121,7 +123,7 @@ impl Journal {
                 entry.exit == ExitStatus::Done
                     && [&entry.from, &entry.to].iter().any(|it| it.as_deref() == Some(name))
             }
-            Action::Install | Action::Other => false,
+            Action::Install | Action::Uninstall | Action::Other => false,
         });
         Ok(verdict.filter(|entry| match entry.action {
             Action::Rollback => entry.from.as_deref() == Some(name),

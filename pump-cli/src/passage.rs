@@ -78,12 +78,25 @@ pub(crate) struct Transition {
 impl Transition {
     /// What was asked for, for people.
     pub(crate) fn what(&self) -> &'static str {
-        if self.action == Action::Rollback { "a rollback" } else { "an upgrade" }
+        match self.action {
+            Action::Install => "an installation",
+            Action::Uninstall => "an uninstallation",
+            Action::Rollback => "a rollback",
+            Action::Upgrade | Action::Other => "an upgrade",
+        }
+    }
+
+    /// Whether it is about being installed at all, and not about which release serves.
+    pub(crate) fn is_about_all(&self) -> bool {
+        matches!(self.action, Action::Install | Action::Uninstall)
     }
 
     /// That it was cut, as a sentence.
     pub(crate) fn cut(&self) -> String {
         let Self { from, to, at, state, .. } = self;
+        if self.is_about_all() {
+            return format!("{} was cut on {at:.0}", self.what());
+        }
         format!("{} from {from} to {to} was cut on {at:.0}, when it {}", self.what(), state.said())
     }
 }
@@ -158,6 +171,14 @@ fn last_of(mut lines: Vec<Value>) -> Last {
     }
 }
 
+/// An installation or a removal that was cut, if one was.
+pub(crate) fn cut_all(layout: &Layout) -> Option<Transition> {
+    match last(layout) {
+        Ok(Last::Unfinished(last)) if last.is_about_all() => Some(*last),
+        _ => None,
+    }
+}
+
 /// The refusal to touch what a later `pump` has begun.
 pub(crate) fn later(layout: &Layout) -> Failure {
     Failure::new(
@@ -197,6 +218,31 @@ impl Passage {
             owner,
         };
         Self { path: file(layout), last }
+    }
+
+    /// Begins what is done or not, without states between: an installation and its removal, which are begun
+    /// anew after a cut.
+    ///
+    /// # Errors
+    /// As [`Self::reach`].
+    pub(crate) fn begin_all(
+        layout: &Layout,
+        action: Action,
+        asked: Asked,
+    ) -> Result<Self, Failure> {
+        let mut passage = Self::begin(layout, action, asked);
+        passage.reach(State::Planned)?;
+        Ok(passage)
+    }
+
+    /// Ends what was begun with [`Self::begin_all`], by this run or by one that was cut.
+    pub(crate) fn end_all(layout: &Layout) -> anyhow::Result<()> {
+        match last(layout)? {
+            Last::Unfinished(last) if last.is_about_all() => {
+                Self::take_over(layout, *last).end(State::Confirmed, ExitStatus::Done, "it is done")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes over a passage that was cut.

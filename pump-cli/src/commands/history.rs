@@ -30,6 +30,7 @@ pub(crate) fn run(args: HistoryArgs, context: &Context<'_>) -> Ended {
             Action::Install => "install",
             Action::Upgrade => "upgrade",
             Action::Rollback => "rollback",
+            Action::Uninstall => "uninstall",
             Action::Other => "other",
         };
         context.report.result(format_args!(

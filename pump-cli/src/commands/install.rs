@@ -17,6 +17,8 @@ use pump_control::{Checked, ExitStatus};
 use crate::address;
 use crate::context::Context;
 use crate::daemon::Daemon;
+use crate::journal::Action;
+use crate::passage::{self, Passage};
 use crate::report::{Ended, Failure};
 use crate::{lock, ownership, service};
 
@@ -79,24 +81,50 @@ pub(crate) fn run(args: InstallArgs, context: &Context<'_>) -> Ended {
     ownership::refuse_packaged(context, "install")?;
     let release = Release::find(args.from.as_deref(), context)?;
     probe::refuse_strangers(&context.layout)?;
-    if context.layout.config().exists() {
+    // One that was cut may have come as far as the configuration and no further.
+    let cut = passage::cut_all(&context.layout).is_some_and(|it| it.action == Action::Install);
+    if context.layout.config().exists() && !cut {
         again(&args, &release, context)
     } else {
-        first(&args, &release, context)
+        first(&args, &release, cut, context)
     }
 }
 
-/// An installation where none was configured.
-fn first(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended {
+/// An installation where none was configured, or where one was cut.
+fn first(args: &InstallArgs, release: &Release, cut: bool, context: &Context<'_>) -> Ended {
     let answers = Answers::gather(args, context)?;
     let checked = probe::check(&answers, release, context)?;
-    address::refuse_taken(&answers.listen)?;
+    let serves = cut && service::status(context).is_ok();
+    if !serves {
+        address::refuse_taken(&answers.listen)?;
+    }
     // Not before: a person may take any time over the questions.
     let _lock = lock::take(&context.layout)?;
-    refuse_overtaken(context)?;
-    let made = steps::first(&answers, &checked, release, context)?;
+    if !cut {
+        refuse_overtaken(context)?;
+    }
+    let journal = passage::file(&context.layout);
+    let is_new = !journal.exists();
+    let asked = answers.asked(release.from(), context);
+    let made = Passage::begin_all(&context.layout, Action::Install, asked)
+        .and_then(|_| steps::first(&answers, &checked, release, context));
+    let made = made.inspect_err(|_| {
+        // Everything was taken back, and so is what was said about it.
+        let _ = if is_new {
+            std::fs::remove_file(&journal).map_err(anyhow::Error::from)
+        } else {
+            Passage::end_all(&context.layout)
+        };
+    })?;
+    noted(Passage::end_all(&context.layout), context);
     made.tell(&answers, context);
     Ok(ExitStatus::Done)
+}
+
+fn noted(written: anyhow::Result<()>, context: &Context<'_>) {
+    if let Err(error) = written {
+        context.report.warn(format_args!("{error:#}"));
+    }
 }
 
 /// Refuses when another run has installed while this one looked around.
@@ -126,6 +154,8 @@ fn again(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended 
     upgrades::refuse_contradiction(args.source.as_deref(), args.trust_root.as_deref(), context)?;
     let timer = args.auto_upgrade.map(|answer| answer == YesNo::Yes);
     let changes = steps::again(&checked, timer, release, context)?;
+    // A removal that was cut is one no more.
+    noted(Passage::end_all(layout), context);
     if args.account.is_some() {
         context.report.warn(
             "the first account was made by the first installation; \

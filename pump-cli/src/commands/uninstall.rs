@@ -14,8 +14,10 @@ use pump_control::{ExitStatus, Layout, USER};
 use serde_json::json;
 
 use crate::context::Context;
+use crate::journal::Action;
 use crate::lock::{self, Lock};
 use crate::manifest::{self, Entry, Group, Kind};
+use crate::passage::{self, Passage};
 use crate::report::{Ended, Failure};
 use crate::systemd::{self, systemctl};
 use crate::units::{SERVING, TIMER, UPGRADE};
@@ -45,13 +47,19 @@ pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
         .filter(|entry| entry.belongs_to(layout) && goes(entry.group, args.purge))
         .collect();
     let data = data_folder(layout);
-    if !going.iter().any(|entry| entry.at(layout).symlink_metadata().is_ok()) {
+    // One that was cut has more to do than to remove files.
+    let cut = passage::cut_all(layout).is_some_and(|it| it.action == Action::Uninstall);
+    if !cut && !going.iter().any(|entry| entry.at(layout).symlink_metadata().is_ok()) {
         context.report.value(&json!({ "removed": [], "left": left(layout, &data) }));
         context.report.say("nothing to do: pump is not installed");
         return Ok(ExitStatus::Done);
     }
     confirm(&args, &data, context)?;
     let _lock = lock(context)?;
+    // Where the records go too, whoever comes after a cut finds by what is left that it is to be repeated.
+    if !args.purge {
+        Passage::begin_all(layout, Action::Uninstall, context.asked())?;
+    }
 
     stop(context)?;
     let mut removed = Vec::new();
@@ -74,6 +82,9 @@ pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
             let _ = systemctl(&["reset-failed", unit]);
         }
     }
+    if !args.purge {
+        end(context);
+    }
     let left = left(layout, &data);
     context.report.value(&json!({ "removed": removed, "left": left }));
     for path in &removed {
@@ -83,6 +94,13 @@ pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
         context.report.say(format_args!("left {what}"));
     }
     Ok(ExitStatus::Done)
+}
+
+/// Notes that it is done.
+fn end(context: &Context<'_>) {
+    if let Err(error) = Passage::end_all(&context.layout) {
+        context.report.warn(format_args!("{error:#}"));
+    }
 }
 
 fn goes(group: Group, purge: bool) -> bool {

@@ -34,7 +34,7 @@ use crate::source;
 use crate::switch::{self, Running};
 use crate::trust;
 
-pub(super) use again::{Settled, begin_anew, close, finish, undo};
+pub(super) use again::{Settled, begin_anew, finish, superseded, undo};
 pub(super) use hop::Hop;
 use hop::{Offered, whole};
 use itinerary::{Itinerary, PlanId};
@@ -101,7 +101,7 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
     let looks = args.check || args.dry_run;
     if !looks && let Settled::Again(last) = finish(context, &lock, &releases)? {
         // It begins anew here, with what is asked for now.
-        close(context, &last, "it was cut before anything was changed");
+        superseded(context, &last)?;
     }
     under_lock(args, context, &lock)
 }

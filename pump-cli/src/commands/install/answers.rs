@@ -13,6 +13,7 @@ use crate::address::Address;
 use crate::commands::account;
 use crate::context::Context;
 use crate::host::quoted;
+use crate::passage::Asked;
 use crate::report::Failure;
 
 /// Ports that are tried for a default, the first free one is offered.
@@ -76,10 +77,22 @@ impl Answers {
 
     /// The command that gives these answers without being asked, for the release `from` there.
     pub(super) fn command(&self, from: &Path, context: &Context<'_>) -> String {
-        let mut words = vec![crate::service::command(context), "install".into()];
-        let mut flag = |name: &str, value: &str| words.push(format!("{name} {}", quoted(value)));
         // What `install.sh` fetched is gone when this is read.
-        if !from.starts_with(std::env::temp_dir()) {
+        let from = (!from.starts_with(std::env::temp_dir())).then_some(from);
+        let words: Vec<String> = self.words(from).iter().map(|word| quoted(word)).collect();
+        format!("{} {}", crate::service::command(context), words.join(" "))
+    }
+
+    /// The same for the journal, so that what is cut can be begun anew.
+    pub(super) fn asked(&self, from: &Path, context: &Context<'_>) -> Asked {
+        let from = std::path::absolute(from).unwrap_or_else(|_| from.to_owned());
+        Asked { words: self.words(Some(&from)), ..context.asked() }
+    }
+
+    fn words(&self, from: Option<&Path>) -> Vec<String> {
+        let mut words: Vec<String> = vec!["install".into()];
+        let mut flag = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
+        if let Some(from) = from {
             flag("--from", &from.to_string_lossy());
         }
         flag("--domain", &self.domain);
@@ -102,7 +115,7 @@ impl Answers {
         }
         flag("--auto-upgrade", if self.auto_upgrade { "yes" } else { "no" });
         words.push("--yes".into());
-        words.join(" ")
+        words
     }
 }
 

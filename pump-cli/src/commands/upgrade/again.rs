@@ -50,6 +50,9 @@ pub(in crate::commands) fn finish(
 ) -> Result<Settled, Failure> {
     let Some(last) = unfinished(context)? else { return Ok(Settled::Nothing) };
     context.report.say(last.cut());
+    if last.is_about_all() {
+        return Ok(Settled::Again(Box::new(last)));
+    }
     let found = Found::look(context, releases, &last)?;
     let next = passage::next(&last, found.world);
     if next == Next::Again {
@@ -76,6 +79,9 @@ pub(in crate::commands) fn undo(
     releases: &Releases,
 ) -> Result<Option<ExitStatus>, Failure> {
     let Some(last) = unfinished(context)? else { return Ok(None) };
+    if last.is_about_all() {
+        return Err(half_installed(context, &last));
+    }
     context.report.say(last.cut());
     let found = Found::look(context, releases, &last)?;
     let next = passage::next(&last, found.world);
@@ -129,8 +135,28 @@ pub(in crate::commands) fn begin_anew(
     ended
 }
 
+/// What was cut before anything was changed makes room for what is asked for now.
+///
+/// # Errors
+/// Exit 50 where what was cut is the installation itself.
+pub(in crate::commands) fn superseded(
+    context: &Context<'_>,
+    last: &Transition,
+) -> Result<(), Failure> {
+    if last.is_about_all() {
+        return Err(half_installed(context, last));
+    }
+    close(context, last, "it was cut before anything was changed");
+    Ok(())
+}
+
+fn half_installed(context: &Context<'_>, last: &Transition) -> Failure {
+    Failure::new(ExitStatus::Preflight, format!("{}; nothing was changed", last.cut()))
+        .hint(format!("run `{} resume` first", service::command(context)))
+}
+
 /// Notes the end of a passage of which nobody could notice anything.
-pub(in crate::commands) fn close(context: &Context<'_>, last: &Transition, why: &str) {
+fn close(context: &Context<'_>, last: &Transition, why: &str) {
     let mut passage = Passage::take_over(&context.layout, last.clone());
     passage.about(|it| it.of = it.hop);
     if let Err(error) = passage.end(State::Failed, ExitStatus::Failed, why) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use pump_control::{ExitStatus, Layout};
 use serde_json::json;
 
-use super::{Hop, Run, Settled, UpgradeArgs, close, finish, installed, tidy};
+use super::{Hop, Run, Settled, UpgradeArgs, finish, installed, superseded, tidy};
 use crate::context::Context;
 use crate::inspect;
 use crate::journal::Action;
@@ -62,7 +62,7 @@ pub(in crate::commands) fn onto_payload(
         && !dry_run
         && let Settled::Again(last) = finish(context, &lock, &releases)?
     {
-        close(context, &last, "it was cut before anything was changed");
+        superseded(context, &last)?;
     }
     under_lock(context, &lock, consent, check, dry_run)
 }

@@ -215,11 +215,14 @@ impl<'a> Sweep<'a> {
         let place = self.place;
         let (met, _) = place.fail("uninstall", point, self.fault)?;
         tally.met += usize::from(met);
+        let resumed = place.say("resume")?;
+        // Where nothing was begun it is installed, and where all was done it is not.
+        let resumes = matches!(resumed.code, Some(0 | 50));
         let again = place.say("uninstall")?;
         let gone = !place.root().join("opt/pump").exists() && !place.root().join("usr").exists();
         let kept = place.root().join("etc/pump/pumpd.toml").exists()
             && place.root().join("var/lib/pump/pump.sqlite3").exists();
-        if again.code == Some(0) && gone && kept {
+        if resumes && again.code == Some(0) && gone && kept {
             tally.converged += usize::from(met);
         } else {
             tally.wrong(
