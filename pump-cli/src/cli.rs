@@ -8,8 +8,8 @@ use clap::{Parser, Subcommand};
 use pump_control::ExitStatus;
 
 use crate::commands::{
-    account, bundle, completions, generate, history, install, metrics, package, restart, resume,
-    rollback, start, status, stop, uninstall, upgrade,
+    account, auto_upgrade, bundle, completions, doctor, generate, history, hold, install, metrics,
+    package, restart, resume, rollback, start, status, stop, uninstall, upgrade,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -55,6 +55,14 @@ pub(crate) enum Command {
     Rollback(rollback::RollbackArgs),
     /// Finish or undo an upgrade or a rollback that was cut.
     Resume(resume::ResumeArgs),
+    /// Hold upgrades, until a time or until `pump unhold`.
+    Hold(hold::HoldArgs),
+    /// Hold upgrades no longer.
+    Unhold(hold::UnholdArgs),
+    /// Have upgrades happen by themselves, or not, and show what is in the way.
+    AutoUpgrade(auto_upgrade::AutoUpgradeArgs),
+    /// Check everything that an installation relies on, and repair what is safe to repair.
+    Doctor(doctor::DoctorArgs),
     /// Show what was installed, upgraded and rolled back, and why.
     History(history::HistoryArgs),
     /// Show how the server is.

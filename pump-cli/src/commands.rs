@@ -1,10 +1,13 @@
 //! The commands, one file each.
 
 pub(crate) mod account;
+pub(crate) mod auto_upgrade;
 pub(crate) mod bundle;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod history;
+pub(crate) mod hold;
 pub(crate) mod install;
 pub(crate) mod metrics;
 pub(crate) mod package;
@@ -48,6 +51,10 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::Bundle(args) => bundle::run(args, &context),
         Command::Rollback(args) => rollback::run(args, &context),
         Command::Resume(args) => resume::run(args, &context),
+        Command::Hold(args) => hold::run(args, &context),
+        Command::Unhold(args) => hold::lift(args, &context),
+        Command::AutoUpgrade(args) => auto_upgrade::run(args, &context),
+        Command::Doctor(args) => doctor::run(args, &context),
         Command::History(args) => history::run(args, &context),
         Command::Status(args) => status::run(args, &context),
         Command::Metrics(args) => metrics::run(args, &context),

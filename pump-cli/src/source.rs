@@ -25,6 +25,7 @@ use pump_release::Channel;
 use serde::Deserialize;
 use url::{Host, Url};
 
+use crate::policy::{self, Policy};
 use crate::report::Failure;
 
 /// Largest `upgrade.toml`, in bytes.
@@ -78,6 +79,14 @@ struct File {
     ca: Option<PathBuf>,
     #[serde(default)]
     fetch: Fetch,
+    window: Option<policy::Windows>,
+    time_zone: Option<policy::Zone>,
+    #[serde(default)]
+    security_any_time: bool,
+    pin: Option<policy::Pin>,
+    bake_seconds: Option<policy::BakeSeconds>,
+    metrics_file: Option<policy::AbsolutePath>,
+    notify: Option<policy::Notify>,
 }
 
 /// Its table `fetch`.
@@ -88,6 +97,23 @@ struct Fetch {
     silent_seconds: Option<u64>,
     metadata_seconds: Option<u64>,
     bundle_seconds: Option<u64>,
+}
+
+/// What the file says about when and how to upgrade. Without a file, nothing.
+///
+/// # Errors
+/// Exit 78 when the file is wrong.
+pub(crate) fn policy(layout: &Layout) -> Result<Policy, Failure> {
+    let (file, _) = read(&layout.upgrade_config())?;
+    Ok(Policy::from(policy::Written {
+        window: file.window,
+        time_zone: file.time_zone,
+        security_any_time: file.security_any_time,
+        pin: file.pin,
+        bake_seconds: file.bake_seconds,
+        metrics_file: file.metrics_file,
+        notify: file.notify,
+    }))
 }
 
 /// What the flags and the file say together; a flag wins.
@@ -218,7 +244,8 @@ fn wrong(path: &Path, line: usize, what: &str) -> Failure {
     Failure::new(ExitStatus::Configuration, format!("`{}`, line {line}: {what}", path.display()))
         .hint(
             "allowed are `source` and `mirrors`, https:// or file:// URLs or folders, `channel`, `stable` or \
-             `beta`, `ca`, and the table `fetch`",
+             `beta`, `ca`, the tables `fetch` and `notify`, `window`, `time_zone`, `security_any_time`, `pin`, \
+             `bake_seconds` and `metrics_file`",
         )
 }
 

@@ -237,7 +237,7 @@ pub(crate) fn advance(
 ) -> Result<(), Failure> {
     match step {
         Step::Links => Ok(()),
-        Step::Roll => roll(context, to),
+        Step::Roll => roll(context, to, None),
         Step::Restart(_) => {
             releases.make_current(&to.name)?;
             context.report.say(format_args!("restarting the server on {}", to.name));
@@ -304,7 +304,8 @@ pub(crate) fn retreat(
         match step(running.as_ref(), to, &from.info)? {
             Step::Links if running.is_none() && was_current => service::start(context).map(drop),
             Step::Links => Ok(()),
-            Step::Roll => roll(context, from),
+            // It has served before, and what it would be compared with is broken.
+            Step::Roll => roll(context, from, Some(0)),
             Step::Restart(_) => restart(context, from),
         }
     };
@@ -329,8 +330,8 @@ fn by_hand(context: &Context<'_>) -> String {
 }
 
 /// Rolls the running cluster onto a release, telling each step.
-fn roll(context: &Context<'_>, to: &Installed) -> Result<(), Failure> {
-    let restart = Restart { candidate: Some(to.pumpd()), ..Restart::default() };
+fn roll(context: &Context<'_>, to: &Installed, canary: Option<u64>) -> Result<(), Failure> {
+    let restart = Restart { candidate: Some(to.pumpd()), canary, ..Restart::default() };
     let outcome = roll::follow(context, restart)?;
     if outcome.exit != ExitStatus::Done {
         return Err(outcome.into());

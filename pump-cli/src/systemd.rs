@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use pump_control::ExitStatus;
 use pump_control::constants::KEPT_OUTPUT_LINES;
 
@@ -59,6 +60,30 @@ pub(crate) fn is_moving(unit: &str) -> bool {
 /// Whether a unit is started at boot.
 pub(crate) fn is_enabled(unit: &str) -> bool {
     property(unit, "UnitFileState").is_some_and(|state| state == "enabled")
+}
+
+/// Whether a unit's file was changed since systemd has read it.
+pub(crate) fn needs_reload(unit: &str) -> bool {
+    property(unit, "NeedDaemonReload").is_some_and(|answer| answer == "yes")
+}
+
+/// When a timer elapses next, where it can say so.
+pub(crate) fn next_elapse(timer: &str) -> Option<Timestamp> {
+    // `@1795305600`, which no locale and no time zone changes (systemd 249 and later; others say nothing).
+    let output = tool::command("systemctl")
+        .args([
+            "show",
+            "--timestamp=unix",
+            "--property",
+            "NextElapseUSecRealtime",
+            "--value",
+            timer,
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Timestamp::from_second(text.trim().strip_prefix('@')?.parse().ok()?).ok()
 }
 
 /// Makes the users of a sysusers.d file. Those that exist stay as they are.

@@ -90,7 +90,7 @@ fn p1_p8_install_upgrade_reload_rollback_and_purge_on_a_booted_machine() {
             load.mark(what);
             must_exit(&machine, 0, words);
         };
-        step("upgrade", &["pump", "upgrade", "--zero-downtime", "--yes"]);
+        step("upgrade", &["pump", "upgrade", "--zero-downtime", "--yes", "--bake", "3"]);
         let upgraded = status(&machine);
         assert_eq!(upgraded.workers_build.short(), releases.second);
         assert_eq!(upgraded.pid, begun.pid, "the master goes on");
@@ -338,7 +338,7 @@ fn an_upgrade_brings_the_units_of_its_release() {
     let other = r"/ systemd\//s/ [0-9a-f]\{8\}/ 00000000/";
     machine.must(&["sed", "--in-place", other, "/opt/pump/current/FILES"]);
     releases.publish(&machine);
-    let upgraded = must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime"]);
+    let upgraded = must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime", "--bake", "0"]);
     assert!(!said(&upgraded).contains("stay as they were"), "{}", said(&upgraded));
     assert_eq!(machine.must(&["cat", unit]), wanted);
 }

@@ -14,6 +14,8 @@ mod bundles;
 mod carriers;
 #[path = "upgrade/cuts.rs"]
 mod cuts;
+#[path = "upgrade/health.rs"]
+mod health;
 #[path = "upgrade/killed.rs"]
 mod killed;
 #[path = "upgrade/plans.rs"]

@@ -27,6 +27,7 @@ mod notify;
 mod nudges;
 mod outcome;
 mod place;
+mod probes;
 mod reload;
 mod replace;
 mod resume;
@@ -136,6 +137,7 @@ struct Master {
     /// Of our control group, by the kernel.
     killed: memory::Killed,
     questions: asked::Questions,
+    probes: probes::Probes,
     /// What is kept for the master that is started when this one was killed.
     kept: Kept,
     /// When that is tried again: its keeper did not listen.
@@ -241,6 +243,7 @@ impl Master {
             metrics: metrics::Metrics::default(),
             killed: memory::Killed::default(),
             questions: asked::Questions::default(),
+            probes: probes::Probes::default(),
             kept: Kept::default(),
             keep_again: None,
             notes: Vec::new(),

@@ -1,7 +1,7 @@
 //! Between `pump` and the master, over the control socket.
 //!
-//! A client writes a [`Request`] a line and reads [`Reply`]s. `status`, `metrics`, `reload` and `stop`
-//! have one reply. `restart` has `accepted` or `refused`; with `wait`, an accepted one goes on with a `step`
+//! A client writes a [`Request`] a line and reads [`Reply`]s. `status`, `metrics`, `probe`, `reload`
+//! and `stop` have one reply. `restart` has `accepted` or `refused`; with `wait`, an accepted one goes on with a `step`
 //! for each step (a sentence and an [`Event`]) and ends with `ended`. A roll outlives the client that
 //! asked for it.
 
@@ -49,11 +49,13 @@ pub enum Ask {
     Stop,
     /// All figures, as `OpenMetrics` text.
     Metrics,
+    /// Have a ready worker do what a person does (sign in, post, read, delete), each time another one.
+    Probe,
 }
 
 impl Ask {
     /// The names a request may have, for the error that lists them.
-    pub const NAMES: &[&str] = &["status", "restart", "reload", "stop", "metrics"];
+    pub const NAMES: &[&str] = &["status", "restart", "reload", "stop", "metrics", "probe"];
 
     /// Whether this changes anything.
     pub fn changes(&self) -> bool {
@@ -122,6 +124,17 @@ pub enum Reply {
     Metrics {
         /// `OpenMetrics` 1.0 text.
         text: String,
+    },
+    /// To `probe`.
+    Probed {
+        /// The number of the worker that was asked; 0 when there was none to ask.
+        worker: u64,
+        /// Why it failed, as a sentence; none when all went well.
+        #[serde(default)]
+        failure: Option<String>,
+        /// How long it took, in microseconds.
+        #[serde(default)]
+        micros: u64,
     },
     /// The request was no request.
     Error {

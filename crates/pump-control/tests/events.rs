@@ -64,6 +64,7 @@ fn the_status_of_the_largest_cluster_is_a_reply() {
         resident: Some(1 << 34),
         requests: Some(1 << 40),
         server_errors: Some(1 << 40),
+        panics: Some(1 << 40),
     };
     // The largest number that a configuration may ask for, old and new, and some that are stuck.
     let status = Status { workers: vec![worker; 2 * 256 + 64], ..Status::default() };

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
-use crate::{Channel, Digest, ReleaseInfo, Schema};
+use crate::{Channel, Digest, ReleaseInfo, Rollout, Schema};
 
 /// The form of index that this build reads and writes. A later form is refused.
 pub const INDEX_FORMAT: u32 = 1;
@@ -78,6 +78,9 @@ pub struct Rules {
     /// Why nobody may go to it for the time being, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted: Option<String>,
+    /// Which machines have their turn when. Who asks for a release by name does not wait for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 impl Rules {
@@ -85,7 +88,9 @@ impl Rules {
     pub fn withdrawn(&self) -> Option<String> {
         let revoked = self.revoked.iter().map(|why| format!("revoked ({why})"));
         let halted = self.halted.iter().map(|why| format!("halted ({why})"));
-        revoked.chain(halted).next()
+        let stopped = self.rollout.as_ref().filter(|rollout| rollout.halt);
+        let stopped = stopped.map(|_| "halted (its publisher has stopped the rollout)".to_owned());
+        revoked.chain(halted).chain(stopped).next()
     }
 }
 

@@ -11,6 +11,7 @@ mod files;
 mod index;
 mod info;
 mod plan;
+mod rollout;
 
 pub use beside::{Incompatible, Reason, SchemaTooNew, Way, may_open, may_run_beside, way};
 pub use digest::{Digest, InvalidDigest};
@@ -23,3 +24,4 @@ pub use info::{
     Channel, InvalidChannel, ROOT_PURPOSE, ReleaseInfo, Schema, TARGET, TEST_PURPOSE, release_name,
 };
 pub use plan::{Blocked, Gait, Hop, MAX_HOPS, Missing, NoPlan, Plan, Standing, gait, plan};
+pub use rollout::{BUCKETS, Delay, InvalidDelay, MAX_WAVES, Rollout, Wave};

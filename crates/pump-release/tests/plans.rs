@@ -110,6 +110,7 @@ fn release(at: usize, made: &Made) -> Release {
             barrier: made.barrier,
             revoked: made.revoked.then(|| "it lost posts".to_owned()),
             halted: made.halted.then(|| "being looked at".to_owned()),
+            rollout: None,
         },
         artifacts: vec![Artifact {
             target: target.to_owned(),

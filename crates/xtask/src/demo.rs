@@ -117,7 +117,7 @@ fn upgrade_under_load(
 ) -> anyhow::Result<Evidence> {
     let mut load = Load::start(people.plan(AT_MOST));
     watch(&load, interrupt, |load| load.elapsed() >= BEFORE)?;
-    say("upgrading", "pump upgrade --zero-downtime --yes");
+    say("upgrading", "pump upgrade --zero-downtime --yes --bake 5");
     let begins = load.mark("upgrade begins");
     let upgraded = place.upgrade(&releases.first, interrupt);
     let ends = load.mark("upgrade ends");

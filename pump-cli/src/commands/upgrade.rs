@@ -21,6 +21,7 @@ use pump_release::{Channel, Choice, Release, ReleaseInfo, TARGET, Wanted, choose
 use semver::Version;
 use serde_json::json;
 
+use crate::bake;
 use crate::context::Context;
 use crate::fetch::{self, Catalogue};
 use crate::journal::Action;
@@ -68,11 +69,18 @@ pub(crate) struct UpgradeArgs {
     /// Refuse a way over other releases.
     #[arg(long)]
     pub(crate) one_hop: bool,
+    /// Wait neither for the window nor for this machine's turn in the publisher's waves.
+    #[arg(long)]
+    pub(crate) now: bool,
+    /// How many seconds the new release is watched before it is current, and gone back from if it fails: 120
+    /// without it, and 900 with `--unattended`, unless `upgrade.toml` says otherwise. 0 does without.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=bake::MAX_SECONDS))]
+    pub(crate) bake: Option<u64>,
     /// Do not ask.
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Run by a timer: ask nothing, say nothing when there is nothing to do, leave alone what failed
-    /// here or was rolled back, and take no way over other releases.
+    /// Run by a timer: ask nothing, say nothing when there is nothing to do, keep to the window, leave
+    /// alone what failed here or was rolled back, and take no way over other releases.
     #[arg(long)]
     pub(crate) unattended: bool,
     /// Where releases come from, instead of what `upgrade.toml` says.
@@ -110,24 +118,32 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
 fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
     let releases = Releases::of(&context.layout);
     let current = installed(context, &releases)?;
-    let unpacked = unpacked(&args, context)?;
-    let wish = match &unpacked {
-        Some((file, folder)) => {
-            let waiver = args.accept_expired.clone();
-            source::bundled(&context.layout, file, folder.path(), args.channel, waiver)?
-        }
-        None => source::wish(&context.layout, args.source.as_deref(), args.channel)?,
-    };
-    let trust = trust::find(&context.layout, args.trust_root.as_deref(), &wish.address)?;
     let mut run = Run::begin(Action::Upgrade, &current.name, context);
+    run.unattended = args.unattended;
     let ended = (|| {
+        let policy = source::policy(&context.layout)?;
+        steps::open(&args, context, &policy)?;
+        let unpacked = unpacked(&args, context)?;
+        let wish = match &unpacked {
+            Some((file, folder)) => {
+                let waiver = args.accept_expired.clone();
+                source::bundled(&context.layout, file, folder.path(), args.channel, waiver)?
+            }
+            None => source::wish(&context.layout, args.source.as_deref(), args.channel)?,
+        };
+        let trust = trust::find(&context.layout, args.trust_root.as_deref(), &wish.address)?;
         let catalogue = fetch::catalogue(&context.layout, &wish, &trust, context.report)?;
         run.waived.clone_from(&catalogue.waived);
         if let Some(waived) = &catalogue.waived {
             context.report.warn(waived);
         }
         let wanted = args.to.clone().map_or(Wanted::Newest, Wanted::Version);
-        let choice = choose(&catalogue.index, Some(&current.info), &wanted, TARGET);
+        let allowed = steps::allowed(&args, context, &policy, &catalogue.index, &current.info)?;
+        let choice = choose(&allowed.index, Some(&current.info), &wanted, TARGET);
+        let barred = allowed.barred.filter(|_| is_nothing(&choice));
+        if let Some(barred) = barred {
+            return Err(barred);
+        }
         let Some((release, candidate)) = taken(choice, &current, &args, context)? else {
             return Ok(None);
         };
@@ -138,7 +154,7 @@ fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
         if args.check {
             return Err(available(context, &current, &plan));
         }
-        steps::pass(&args, context, release, &candidate)?;
+        steps::pass(&args, &policy, release)?;
         plan.refuse_another(args.plan.as_ref())?;
         if args.dry_run {
             plan.tell(context, &args);
@@ -178,6 +194,11 @@ fn unpacked(
 /// The release that is current.
 pub(super) fn installed(context: &Context<'_>, releases: &Releases) -> Result<Installed, Failure> {
     releases.current()?.ok_or_else(|| context.not_installed(&context.layout.current()))
+}
+
+/// Whether there is nothing to take.
+fn is_nothing(choice: &Choice<'_>) -> bool {
+    matches!(choice, Choice::Installed | Choice::NothingNewer { .. } | Choice::Empty)
 }
 
 /// What the choice comes to: a release, or nothing to do.

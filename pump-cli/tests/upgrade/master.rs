@@ -28,6 +28,10 @@ struct State {
     /// It ends in the middle of a roll; what the next master says then, one after another.
     after_death: Option<Vec<Status>>,
     next: Vec<Status>,
+    /// Why every probe of a worker fails.
+    probes_fail: Option<String>,
+    /// After so many rolls each ends like this.
+    outcome_after: Option<(usize, Outcome)>,
     ended: bool,
 }
 
@@ -69,6 +73,8 @@ impl Master {
             seen: 0,
             after_death: None,
             next: Vec::new(),
+            probes_fail: None,
+            outcome_after: None,
             ended: false,
         };
         let state = Arc::new(Mutex::new(state));
@@ -91,6 +97,18 @@ impl Master {
         let outcome =
             Outcome { exit, text: text.to_owned(), hint: None, output: vec!["no good".into()] };
         self.state.lock().expect("no test panics with it").outcome = Some(outcome);
+    }
+
+    /// Every roll after so many ends like this, and changes nothing.
+    pub(crate) fn fails_after(&self, rolls: usize, exit: ExitStatus, text: &str) {
+        let outcome = Outcome { exit, text: text.to_owned(), hint: None, output: Vec::new() };
+        let mut state = self.state.lock().expect("no test panics with it");
+        state.outcome_after = Some((rolls, outcome));
+    }
+
+    /// Every probe of a worker fails like this from now on.
+    pub(crate) fn fails_probes(&self, why: &str) {
+        self.state.lock().expect("no test panics with it").probes_fail = Some(why.to_owned());
     }
 
     /// Every roll ends with the master from now on, which becomes the candidate.
@@ -170,7 +188,10 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
                 }
                 return Ok(());
             }
-            let outcome = state.outcome.clone().unwrap_or_else(|| {
+            let rolls = state.asked.len();
+            let after = state.outcome_after.clone().filter(|(after, _)| rolls > *after);
+            let outcome = state.outcome.clone().or(after.map(|(_, outcome)| outcome));
+            let outcome = outcome.unwrap_or_else(|| {
                 let path = restart.candidate.expect("pump names its candidate");
                 let new = build_at(&path, "2.0.0");
                 if state.replaced {
@@ -184,7 +205,12 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
             });
             say(&Reply::Ended { roll: 1, outcome })
         }
-        Ask::Reload | Ask::Stop | Ask::Metrics => Ok(()),
+        Ask::Probe => {
+            let failure = state.lock().expect("no test panics with it").probes_fail.clone();
+            say(&Reply::Probed { worker: 1, failure, micros: 1 })
+        }
+        Ask::Metrics => say(&Reply::Metrics { text: "# EOF\n".to_owned() }),
+        Ask::Reload | Ask::Stop => Ok(()),
     }
 }
 

@@ -113,7 +113,8 @@ impl Place {
         let etc = place.root().join("etc/pump");
         fs::create_dir_all(&etc).expect("our own folder can be written");
         let source = place.source.dir().display();
-        fs::write(etc.join("upgrade.toml"), format!("source = \"{source}\"\n")).expect("written");
+        fs::write(etc.join("upgrade.toml"), format!("source = \"{source}\"\nbake_seconds = 0\n"))
+            .expect("written");
         fs::copy(place.source.trust_root(), etc.join("trust-root.json")).expect("copied");
         place
     }
@@ -144,7 +145,7 @@ impl Place {
     /// Fetches from here from now on, and waits for nothing long.
     pub(crate) fn fetch_from(&self, source: &str, more: &str) {
         let limits = "silent_seconds = 1\nmetadata_seconds = 20\nbundle_seconds = 20\n";
-        let text = format!("source = \"{source}\"\n{more}\n[fetch]\n{limits}");
+        let text = format!("source = \"{source}\"\nbake_seconds = 0\n{more}\n[fetch]\n{limits}");
         fs::write(self.path("etc/pump/upgrade.toml"), text).expect("our own file");
     }
 

@@ -265,7 +265,7 @@ impl Master {
     }
 
     /// Whether a worker's build can say its figures and be probed.
-    fn knows_figures(&self, id: WorkerId) -> bool {
+    pub(super) fn knows_figures(&self, id: WorkerId) -> bool {
         let generation = self.workers.get(&id).map(|worker| worker.generation);
         generation.is_some_and(|generation| self.magic_of(generation) >= Some(FIGURES_SINCE))
     }

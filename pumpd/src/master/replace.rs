@@ -159,6 +159,7 @@ impl Master {
         self.jobs.cancel();
         // Who asked how the cluster is, is answered by who was asked.
         self.answer_now();
+        self.end_probes();
         // If the new build ends in a way that no handler sees, the next master has to know which it was.
         self.keep_as(true);
         let candidate = self.candidate().and_then(|id| self.generations.get(&id));

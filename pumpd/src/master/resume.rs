@@ -29,6 +29,7 @@ use super::listen::Listeners;
 use super::lock::DataLock;
 use super::metrics::Metrics;
 use super::notify::Notify;
+use super::probes::Probes;
 use super::replace::{REHEARSED, Replacing};
 use super::rolls::{CarriedRolls, Rolls};
 use super::signals::Signals;
@@ -300,6 +301,7 @@ impl Master {
             metrics: Metrics::default(),
             killed: super::memory::Killed::default(),
             questions: Questions::default(),
+            probes: Probes::default(),
             notes: carried.notes.clone(),
             own: carried.own.clone(),
             kept: carried.kept.clone(),

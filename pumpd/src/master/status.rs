@@ -164,6 +164,7 @@ impl Master {
                 resident: said.map(|figures| figures.resident),
                 requests: said.map(|figures| figures.requests),
                 server_errors: said.map(|figures| figures.server_errors),
+                panics: said.map(|figures| figures.panics),
             }
         };
         cluster.workers().iter().map(describe).collect()

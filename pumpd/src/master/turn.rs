@@ -60,6 +60,9 @@ impl Master {
         if self.questions.deadline().is_some_and(|at| at <= now) {
             self.answer_now();
         }
+        if self.probes.deadline().is_some_and(|at| at <= now) {
+            self.probes_are_late();
+        }
         if self.canary_deadline().is_some_and(|at| at <= now) {
             self.look_at_canary();
         }
@@ -135,6 +138,7 @@ impl Master {
             self.jobs.deadline(),
             self.control.deadline(),
             self.questions.deadline(),
+            self.probes.deadline(),
             self.canary_deadline(),
             self.keep_again,
         ];
@@ -164,6 +168,7 @@ impl Master {
             match ask {
                 Ask::Status => self.ask_for(id, asked::About::Status),
                 Ask::Metrics => self.ask_for(id, asked::About::Metrics),
+                Ask::Probe => self.probe_for(id),
                 Ask::Restart(restart) => self.restart_by_client(id, &restart),
                 Ask::Reload => {
                     let reloaded = self.reload();
@@ -197,6 +202,7 @@ impl Master {
         self.workers.remove(&id);
         self.rolls.leaving.remove(&id);
         self.figures_end(id);
+        self.probe_ended(id, Some("the worker ended before it could say how it went"), 0);
         let text = format!("it {}", death.how);
         let failure = Failure { text, output: death.output, exhausted };
         self.tell(Event::Exited { worker: id, failure });
@@ -232,6 +238,7 @@ impl Master {
                     }
                 }
                 Ok(FromWorker::Probed { failure, micros, .. }) => {
+                    self.probe_ended(id, failure.as_deref(), micros);
                     self.canary_probed(id, failure.map_or(Ok(micros), Err));
                     continue;
                 }

@@ -16,6 +16,7 @@ mod listeners;
 mod metrics;
 mod operator;
 mod orphan;
+mod probe;
 mod proxy;
 mod replace;
 mod roll;

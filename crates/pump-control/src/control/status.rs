@@ -120,6 +120,9 @@ pub struct Worker {
     /// …of them with a status of 500 and above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_errors: Option<u64>,
+    /// Handlers of it that panicked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panics: Option<u64>,
 }
 
 /// What a worker is doing.

@@ -108,7 +108,7 @@ impl Place {
         release: &dist::Made,
         interrupt: &Interrupt,
     ) -> anyhow::Result<()> {
-        let mut command = self.command(&["upgrade", "--zero-downtime", "--yes"]);
+        let mut command = self.command(&["upgrade", "--zero-downtime", "--yes", "--bake", "5"]);
         command.arg("--trust-root").arg(&release.trust_root);
         command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
         let mut child = command.spawn()?;

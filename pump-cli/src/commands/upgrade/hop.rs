@@ -22,7 +22,6 @@ pub(in crate::commands) struct Hop<'a> {
     pub(in crate::commands) lock: &'a Lock,
     pub(in crate::commands) releases: &'a Releases,
     /// The flags, as they were typed; after a cut those of the run that was cut.
-    #[expect(dead_code, reason = "no step asks for a flag so far")]
     pub(in crate::commands) args: &'a UpgradeArgs,
     /// The release that is current when the hop begins.
     pub(in crate::commands) from: Installed,

@@ -11,6 +11,7 @@ use pump_control::{ExitStatus, Layout};
 use serde_json::json;
 
 use super::{Hop, Run, Settled, UpgradeArgs, finish, installed, superseded, tidy};
+use crate::commands::hold;
 use crate::context::Context;
 use crate::inspect;
 use crate::journal::Action;
@@ -23,6 +24,9 @@ use crate::switch::{self, Consent, Step};
 /// `pump upgrade`.
 pub(super) fn run(args: &UpgradeArgs, context: &Context<'_>) -> Ended {
     refuse_foreign_flags(args)?;
+    if !args.check && !args.dry_run {
+        hold::refuse(context)?;
+    }
     let consent =
         Consent { zero_downtime: args.zero_downtime, yes: args.yes, may_ask: !args.unattended };
     onto_payload(context, consent, args.check, args.dry_run)

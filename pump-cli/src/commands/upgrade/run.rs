@@ -5,9 +5,12 @@ use std::time::Instant;
 use jiff::Timestamp;
 use pump_control::ExitStatus;
 
+use crate::checks::{self, Check};
 use crate::context::Context;
 use crate::journal::{self, Action, Entry, Journal};
+use crate::notify::{self, Event, Facts};
 use crate::report::{Ended, Failure};
+use crate::{figures, source};
 
 /// One run, for the history.
 pub(in crate::commands) struct Run<'a> {
@@ -20,12 +23,23 @@ pub(in crate::commands) struct Run<'a> {
     pub(in crate::commands) to: Option<String>,
     /// What was waived for it, as a sentence.
     pub(in crate::commands) waived: Option<String>,
+    /// Nobody looks on.
+    pub(in crate::commands) unattended: bool,
 }
 
 impl<'a> Run<'a> {
     pub(in crate::commands) fn begin(action: Action, from: &str, context: &'a Context<'a>) -> Self {
         let (began, at) = (Instant::now(), Timestamp::now());
-        Self { context, began, at, action, from: from.to_owned(), to: None, waived: None }
+        Self {
+            context,
+            began,
+            at,
+            action,
+            from: from.to_owned(),
+            to: None,
+            waived: None,
+            unattended: false,
+        }
     }
 
     /// A hop of several is done: it is told and written, and the next one begins.
@@ -70,14 +84,24 @@ impl<'a> Run<'a> {
         ended: Result<Option<String>, Failure>,
         looked: bool,
     ) -> Ended {
+        if !looked {
+            self.tell_others(&ended);
+        }
         let (exit, result) = match &ended {
             Ok(None) => return Ok(ExitStatus::Done),
             Ok(Some(text)) => (ExitStatus::Done, text.clone()),
             Err(failure) => (failure.exit, failure.error.clone()),
         };
         // A network that is down every hour is no history; that somebody forged something is.
-        let told =
-            looked || matches!(exit, ExitStatus::Temporary | ExitStatus::Held | ExitStatus::Usage);
+        let told = looked
+            || matches!(
+                exit,
+                ExitStatus::Temporary
+                    | ExitStatus::Held
+                    | ExitStatus::OutsideWindow
+                    | ExitStatus::Configuration
+                    | ExitStatus::Usage
+            );
         if !told {
             self.write(exit, result.clone());
         }
@@ -89,6 +113,53 @@ impl<'a> Run<'a> {
                 self.context.report.say(result);
                 Ok(exit)
             }
+        }
+    }
+
+    /// Tells whoever wants to know without being here: the last check of the timer, the administrator's
+    /// command, and figures. What fails of that is no failure of the run.
+    fn tell_others(&self, ended: &Result<Option<String>, Failure>) {
+        let layout = &self.context.layout;
+        let (exit, text) = match ended {
+            Ok(None) => (ExitStatus::Done, "there was nothing newer to take"),
+            Ok(Some(text)) => (ExitStatus::Done, text.as_str()),
+            Err(failure) => (failure.exit, failure.error.as_str()),
+        };
+        let mut news = true;
+        if self.unattended {
+            let to = self.to.clone();
+            let installed = match (exit, &to) {
+                (ExitStatus::Done, Some(to)) => to.clone(),
+                _ => self.from.clone(),
+            };
+            let check = Check {
+                at: Timestamp::now(),
+                exit,
+                text: text.to_owned(),
+                hint: ended.as_ref().err().and_then(|failure| failure.hint.clone()),
+                installed,
+                target: to.filter(|_| exit != ExitStatus::Done),
+            };
+            news = checks::note(layout, check).unwrap_or_else(|error| {
+                self.context.report.warn(format_args!("this look is not noted: {error:#}"));
+                true
+            });
+        }
+        // A file that is wrong names nobody to tell; the run itself has told that.
+        let Ok(policy) = source::policy(layout) else { return };
+        let event = match Event::of(exit, self.unattended) {
+            // What is met every hour is told once.
+            Some(event) if news || exit == ExitStatus::Done => Some(event),
+            _ => None,
+        };
+        if let Some(event) = event.filter(|_| !matches!(ended, Ok(None))) {
+            let facts = Facts { from: &self.from, to: self.to.as_deref(), exit, text };
+            if let Err(error) = notify::tell(&policy, event, &facts) {
+                self.context.report.warn(format_args!("nobody was notified: {error:#}"));
+            }
+        }
+        if let Err(error) = figures::write(layout, &policy) {
+            self.context.report.warn(format_args!("{error:#}"));
         }
     }
 }

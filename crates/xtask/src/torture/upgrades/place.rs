@@ -130,7 +130,7 @@ impl Place {
                 "--from",
                 &bundle,
             ],
-            "upgrade" => vec!["upgrade", "--zero-downtime", "--to", &version],
+            "upgrade" => vec!["upgrade", "--zero-downtime", "--bake", "0", "--to", &version],
             other => vec![other],
         };
         words.into_iter().map(str::to_owned).collect()
