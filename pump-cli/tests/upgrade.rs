@@ -18,6 +18,8 @@ mod cuts;
 mod health;
 #[path = "upgrade/killed.rs"]
 mod killed;
+#[path = "upgrade/kills.rs"]
+mod kills;
 #[path = "upgrade/plans.rs"]
 mod plans;
 #[path = "upgrade/portable.rs"]

@@ -54,12 +54,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     steps.cargo("tests of the workspace", &["test", "--workspace", "--no-fail-fast"]);
     // In a process of its own, because it enters a network of its own.
     steps.cargo("clients of every kind against rolls", &["xtask", "torture"]);
+    let upgrades = ["xtask", "torture", "upgrades"];
+    steps.cargo("pump killed, and its disk full, at its changes", &upgrades);
     proxied(&mut steps);
     booted(root, args.long, "", &mut steps);
     if args.long {
         let words = ["test", "--workspace", "--no-fail-fast", "--", "--ignored", "long_"];
         steps.cargo("long proofs", &words);
         steps.cargo("a million requests of each kind", &["xtask", "torture", "--long"]);
+        let upgrades = [&upgrades[..], &["--long"]].concat();
+        steps.cargo("pump killed, and its disk full, at every change", &upgrades);
     } else {
         steps.skip("long proofs", "they run with `--long`");
     }

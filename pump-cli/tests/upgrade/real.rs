@@ -33,7 +33,7 @@ impl Served {
     }
 
     /// With workers that leave idle connections open for so many seconds when they go.
-    fn lingering(seconds: u32) -> Self {
+    pub(crate) fn lingering(seconds: u32) -> Self {
         Self::with(&format!("linger_seconds = {seconds}"))
     }
 
@@ -74,14 +74,14 @@ impl Served {
         self.place.offer_info(info, &bundle.expect("an honest bundle can be packed"));
     }
 
-    fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> Api {
         let status = self.status();
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let address = text(&status["listen"][0]).parse().expect("an address");
         Api::new(address, text(&status["public_url"]))
     }
 
-    fn account(&self, name: &str) -> Account {
+    pub(crate) fn account(&self, name: &str) -> Account {
         let pumpd = self.place.path("opt/pump/current/bin/pumpd");
         let config = self.place.path("etc/pump/pumpd.toml");
         let password = "correct horse battery";

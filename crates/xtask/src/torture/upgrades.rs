@@ -25,7 +25,7 @@ use sweep::{Sweep, Tally};
 use trace::Fault;
 
 /// How many points of each command and fault a short run takes.
-const SHORT: usize = 6;
+const SHORT: usize = 4;
 
 /// Flags of `cargo xtask torture upgrades`.
 #[derive(Debug, clap::Args)]
