@@ -6,14 +6,18 @@
 # SOURCE is an https:// URL or a folder that carries releases; ANSWERS are flags of `pump install`,
 # such as `--domain social.example --yes`. PUMP_CHANNEL=beta takes releases on trial.
 #
-# It needs a POSIX shell, curl or wget, and sha256sum or openssl. By itself it writes only to a
-# temporary folder that is gone afterwards; what `pump install` makes is listed in files.list.
+# It needs a POSIX shell, curl or wget, and sha256sum or openssl; with minisign it can check who made what
+# it fetches. By itself it writes only to a temporary folder that is gone afterwards; what `pump install`
+# makes is listed in files.list.
 #
-# What is checked: that both files are those whose hashes SOURCE names. What is not: signatures, which
-# need pump itself. Whoever controls SOURCE, or the way to it, controls what is installed here; from
-# then on `pump upgrade` takes nothing that the publisher's keys have not signed.
+# What is checked: that both files are those whose hashes SOURCE names and, where there is a key and a
+# `minisign`, that the publisher has signed both; one that is not signed is not installed. The key is the one
+# below, which came with this script, or PUMP_MINISIGN_KEY, which you have from the publisher in another
+# way; whoever gives it wants it checked, so a missing `minisign` ends the installation. Without a key
+# whoever controls SOURCE, or the way to it, controls what is installed here. What no signature of a file
+# can tell is that there is nothing newer; from the first install on `pump upgrade` sees to that.
 #
-# Exit codes: 2 usage, 40 wrong hash, 50 a program is missing, 75 could not fetch, 77 needs root; else
+# Exit codes: 2 usage, 40 wrong hash or signature, 50 a program is missing, 75 could not fetch, 77 needs root; else
 # those of `pump install`.
 
 # Nothing runs before the last line: a download that was cut short does nothing.
@@ -21,6 +25,9 @@
 set -u
 
 TARGET=x86_64-unknown-linux-gnu
+
+# The publisher's key, as `minisign -P` takes it; `cargo xtask dist` writes it here.
+MINISIGN_KEY=
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -77,6 +84,30 @@ fetch_listed() {
         refuse 40 "\`$path\` has the hash $found and \`$1\` says $hash; nothing was installed" "try again"
 }
 
+# check_signature FILE: that the publisher has signed what fetch_listed has fetched last, under its name
+check_signature() {
+    [ -n "$key" ] || return 0
+    if ! have minisign; then
+        [ -z "${PUMP_MINISIGN_KEY:-}" ] ||
+            refuse 50 "PUMP_MINISIGN_KEY is set, and there is no minisign to check with" "run \`apt install minisign\`"
+        return 0
+    fi
+    # Whoever has changed the file could have taken its signature away, so one has to be there. In a shell of
+    # its own, since a missing file ends `fetch`.
+    (fetch "$path.minisig" "$1.minisig") 2>/dev/null ||
+        refuse 40 "\`$path\` has no signature, and this publisher signs; nothing was installed" "tell the publisher"
+    told=$(minisign -V -Q -P "$key" -m "$1" -x "$1.minisig" 2>/dev/null) ||
+        refuse 40 "\`$path\` is not signed by the key $key; nothing was installed" "tell the publisher"
+    # The name without the hash before it.
+    name=${path#targets/}
+    name=${name#*.}
+    case "$told " in
+    "file:$name "*) ;;
+    *) refuse 40 "\`$path\` was signed as something else: $told; nothing was installed" "tell the publisher" ;;
+    esac
+    checked=yes
+}
+
 has_flag() {
     wanted=$1
     shift
@@ -106,6 +137,8 @@ main() {
     fi
 
     channel=${PUMP_CHANNEL:-stable}
+    key=${PUMP_MINISIGN_KEY:-$MINISIGN_KEY}
+    checked=no
     umask 022
     work=$(mktemp -d) || refuse 50 "could not make a temporary folder" "set TMPDIR to one that can be written"
     trap 'rm -rf "$work"' EXIT
@@ -115,10 +148,18 @@ main() {
 
     say "fetching the newest release of $channel from $source"
     fetch_listed "$channel.sha256" "$work/pump-$TARGET.tar.zst"
+    check_signature "$work/pump-$TARGET.tar.zst"
     # The bundle is compressed with zstd, which few machines have; pump unpacks it.
     fetch_listed "$channel-pump.sha256" "$work/pump"
+    check_signature "$work/pump"
     chmod 755 "$work/pump"
-    say "hashes are as the source names them; signatures were not checked, pump does that from now on"
+    if [ "$checked" = yes ]; then
+        say "both files are signed by the key $key"
+    elif [ -n "$key" ]; then
+        say "hashes are as the source names them; signatures were not checked, since there is no minisign"
+    else
+        say "hashes are as the source names them; signatures were not checked, pump does that from now on"
+    fi
 
     has_flag --source "$@" || set -- --source "$source" "$@"
     set -- install --from "$work/pump-$TARGET.tar.zst" "$@"

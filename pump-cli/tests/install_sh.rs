@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use pump_repository::Keys;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -103,6 +104,129 @@ fn a_flipped_byte_is_found_and_nothing_is_run() {
             assert_eq!(output.status.code(), Some(40), "{output:?}");
             assert_eq!(output.stdout, b"", "{output:?}");
         }
+    }
+}
+
+/// Signs both files of a source as a publisher would. The key to check with.
+fn sign(source: &Path) -> String {
+    let keys = Keys::make(&source.join("keys"), jiff::Timestamp::MAX).expect("keys can be made");
+    let key = keys.minisign().expect("a key can be made");
+    for list in ["stable.sha256", "stable-pump.sha256"] {
+        let path = target(source, list);
+        key.sign_file(&path, offered_as(&path)).expect("it is ours");
+    }
+    key.public()
+}
+
+/// A file's name without the hash before it.
+fn offered_as(path: &Path) -> &str {
+    let name = path.file_name().and_then(|it| it.to_str()).expect("a plain name");
+    name.split_once('.').expect("a hash and a name").1
+}
+
+/// As [`run`], with a key that somebody has from the publisher.
+fn run_with_key(shell: &[&str], source: &Path, key: &str, path: &str) -> Output {
+    Command::new(shell[0])
+        .args(&shell[1..])
+        .arg(SCRIPT)
+        .arg(source)
+        .args(WORDS)
+        .env("PUMP_MINISIGN_KEY", key)
+        .env("PATH", path)
+        .output()
+        .expect("a shell can be run")
+}
+
+/// Where programs are, for who has a `minisign`. `cargo xtask test` installs it.
+fn with_minisign() -> Option<String> {
+    Path::new("/usr/bin/minisign").exists().then(|| std::env::var("PATH").unwrap_or_default())
+}
+
+#[test]
+fn who_has_a_key_has_both_files_checked() {
+    let Some(path) = with_minisign() else { return };
+    let source = source();
+    let key = sign(source.path());
+    for shell in shells() {
+        let output = run_with_key(&shell, source.path(), &key, &path);
+        assert_eq!(output.status.code(), Some(7), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&format!("both files are signed by the key {key}")), "{said}");
+    }
+}
+
+#[test]
+fn a_bad_a_missing_and_a_borrowed_signature_are_refused() {
+    let Some(path) = with_minisign() else { return };
+    for list in ["stable.sha256", "stable-pump.sha256"] {
+        for (how, says) in [
+            ("another file", "is not signed by the key"),
+            ("another key", "is not signed by the key"),
+            ("none", "has no signature, and this publisher signs"),
+            ("another name", "was signed as something else"),
+            ("another comment", "is not signed by the key"),
+        ] {
+            let source = source();
+            let key = sign(source.path());
+            let file = target(source.path(), list);
+            let signature = PathBuf::from(format!("{}.minisig", file.display()));
+            match how {
+                "another file" => {
+                    // With a hash that fits: who has the source has the lists.
+                    let evil = b"#!/bin/sh\necho evil\n";
+                    let hash = pump_repository::sha256(evil);
+                    let to = format!("targets/{hash}.{}", offered_as(&file));
+                    fs::write(source.path().join(&to), evil).expect("it is ours");
+                    fs::copy(&signature, source.path().join(format!("{to}.minisig")))
+                        .expect("it is ours");
+                    fs::write(source.path().join(list), format!("{hash}  {to}\n"))
+                        .expect("it is ours");
+                }
+                "another key" => {
+                    let keys = Keys::make(&source.path().join("theirs"), jiff::Timestamp::MAX);
+                    let theirs = keys.and_then(|it| it.minisign()).expect("a key can be made");
+                    theirs.sign_file(&file, offered_as(&file)).expect("it is ours");
+                }
+                "none" => fs::remove_file(&signature).expect("it is ours"),
+                "another name" => {
+                    let keys = Keys::open(&source.path().join("keys")).expect("it was made");
+                    let key = keys.minisign().expect("it was made");
+                    key.sign_file(&file, "pump-9.9.9").expect("it is ours");
+                }
+                _ => {
+                    let text = fs::read_to_string(&signature).expect("it is ours");
+                    fs::write(&signature, text.replace("file:pump", "file:dump")).expect("ours");
+                }
+            }
+            for shell in shells() {
+                let output = run_with_key(&shell, source.path(), &key, &path);
+                assert_eq!(output.status.code(), Some(40), "{list}, {how}: {output:?}");
+                assert_eq!(output.stdout, b"", "{list}, {how}: something was run");
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(said.contains(says), "{list}, {how}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_gives_a_key_and_has_nothing_to_check_with_is_told() {
+    let source = source();
+    let key = sign(source.path());
+    // Every program that the script needs, and no minisign.
+    let bin = source.path().join("bin");
+    fs::create_dir(&bin).expect("it is ours");
+    for name in ["uname", "id", "mktemp", "rm", "cp", "cut", "sha256sum", "chmod", "cat"] {
+        let program = ["/bin", "/usr/bin"].map(|it| Path::new(it).join(name));
+        let program = program.iter().find(|it| it.exists()).expect("every machine has it");
+        std::os::unix::fs::symlink(program, bin.join(name)).expect("it is ours");
+    }
+    for shell in shells() {
+        // A shell that brings programs of its own has no minisign either.
+        let output = run_with_key(&shell, source.path(), &key, bin.to_str().expect("text"));
+        assert_eq!(output.status.code(), Some(50), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("apt install minisign"), "{said}");
     }
 }
 

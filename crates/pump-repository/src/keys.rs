@@ -189,6 +189,10 @@ impl Keys {
         self.dir.join("root.json")
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Every key at hand.
     pub(crate) fn sources(&self) -> anyhow::Result<Vec<Box<dyn KeySource>>> {
         let mut sources: Vec<Box<dyn KeySource>> = Vec::new();
@@ -232,7 +236,7 @@ pub(crate) fn sign<T: Role>(
     Ok(text)
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -6,6 +6,7 @@
 //! metadata/timestamp.json, N.snapshot.json, N.targets.json, N.root.json     signed (TUF)
 //! targets/SHA256.index-stable.json, SHA256.index-beta.json                  what a channel offers
 //! targets/SHA256.pump-VERSION-TARGET.tar.zst                                bundles
+//! targets/*.minisig                   for the first install, by hand or by install.sh
 //! stable.sha256, beta.sha256          hash and path of the newest bundle, unsigned, for install.sh
 //! ```
 //!
@@ -15,11 +16,13 @@
 mod bundle;
 mod forge;
 mod keys;
+mod minisign;
 mod source;
 
 pub use bundle::{Bundle, Entry};
 pub use forge::Forgery;
 pub use keys::{Keys, Quorum};
+pub use minisign::Minisign;
 pub use source::{Expiry, Offer, Source};
 
 use pump_release::Digest;

@@ -122,7 +122,8 @@ impl Source {
             rules: offer.rules.clone(),
             artifacts: vec![artifact],
         };
-        self.publish(now, expiry, Some((offer.channel, release, name, &offer.bundle.bytes)))
+        let new = Some((offer.channel, release, name, &offer.bundle.bytes[..]));
+        self.publish(now, expiry, new, |_| {})
     }
 
     /// Signs what is offered anew, with a later expiry.
@@ -130,7 +131,28 @@ impl Source {
     /// # Errors
     /// As [`Source::offer`].
     pub fn sign_again(&self, now: Timestamp, expiry: Expiry) -> anyhow::Result<()> {
-        self.publish(now, expiry, None)
+        self.publish(now, expiry, None, |_| {})
+    }
+
+    /// As [`Source::sign_again`], with what is said of each release changed. A bundle is not touched.
+    ///
+    /// # Errors
+    /// As [`Source::offer`].
+    pub fn sign_again_with(
+        &self,
+        now: Timestamp,
+        expiry: Expiry,
+        change: impl Fn(&mut Release),
+    ) -> anyhow::Result<()> {
+        self.publish(now, expiry, None, change)
+    }
+
+    /// The key for files.
+    ///
+    /// # Errors
+    /// When it can be neither read nor made.
+    pub fn minisign(&self) -> anyhow::Result<crate::Minisign> {
+        self.keys.minisign()
     }
 
     fn publish(
@@ -138,6 +160,7 @@ impl Source {
         now: Timestamp,
         expiry: Expiry,
         new: Option<(Channel, Release, String, &[u8])>,
+        change: impl Fn(&mut Release),
     ) -> anyhow::Result<()> {
         let (metadata, targets) = (self.dir.join("metadata"), self.dir.join("targets"));
         for dir in [&metadata, &targets] {
@@ -154,6 +177,7 @@ impl Source {
             if let Some((_, release, ..)) = new.as_ref().filter(|(it, ..)| *it == channel) {
                 index.put(release.clone(), now);
             }
+            index.releases.iter_mut().for_each(&change);
             let mut text = serde_json::to_vec_pretty(&index)?;
             text.push(b'\n');
             files.push((channel.index_name(), text));
@@ -229,7 +253,11 @@ impl Source {
 
     /// For `install.sh`, which can check a hash and no signature.
     fn write_newest(&self, channel: Channel, index: &Index) -> anyhow::Result<()> {
-        let newest = index.releases.iter().max_by(|a, b| a.version.cmp_precedence(&b.version));
+        let newest = index
+            .releases
+            .iter()
+            .filter(|it| it.rules.withdrawn().is_none())
+            .max_by(|a, b| a.version.cmp_precedence(&b.version));
         let Some(artifact) = newest.and_then(|release| release.artifact(TARGET)) else {
             return Ok(());
         };

@@ -11,10 +11,14 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use pump_release::{Channel, ReleaseInfo, Rules, TARGET};
+use pump_release::{Channel, ReleaseInfo, TARGET};
 use pump_repository::{Bundle, Entry, Expiry, Keys, Offer, Source, sha256};
 
 use crate::workspace;
+
+mod rules;
+
+use rules::Told;
 
 /// Flags of `cargo xtask dist`.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,6 +41,12 @@ pub(crate) struct Args {
     /// For how many days the signatures hold. Without it 90 for files, 7 for the time stamp.
     #[arg(long, value_name = "DAYS")]
     pub(crate) expires: Option<i64>,
+    /// What a human has written about releases: from where they may be gone to, and which are withdrawn.
+    #[arg(long, value_name = "FILE", default_value = "packaging/releases.toml")]
+    pub(crate) rules: PathBuf,
+    /// Build nothing: sign anew what is offered, with what the rules say now.
+    #[arg(long)]
+    pub(crate) sign_only: bool,
     /// The release mends a hole that somebody may use.
     #[arg(long)]
     pub(crate) security: bool,
@@ -58,6 +68,8 @@ impl Args {
             channel: Channel::Stable,
             key_dir: key_dir.to_owned(),
             expires: None,
+            rules: PathBuf::from("packaging/releases.toml"),
+            sign_only: false,
             security: false,
             notes_url: None,
             binaries: None,
@@ -82,6 +94,9 @@ pub(crate) struct Made {
 
 /// Makes a release and says where it is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.sign_only {
+        return sign_only(args);
+    }
     let made = make(args)?;
     #[expect(clippy::print_stdout, reason = "the result of the chore")]
     {
@@ -91,6 +106,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         println!("trust root  {}", made.trust_root.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Signs what is offered anew: the time stamp before it expires, and rules that have changed.
+fn sign_only(args: &Args) -> anyhow::Result<ExitCode> {
+    let told = Told::read(&workspace().join(&args.rules))?;
+    let now = Timestamp::now();
+    let source = Source::new(&args.out, Keys::open(&args.key_dir)?);
+    source.sign_again_with(now, expiry(args, now), |release| told.apply(release))?;
+    #[expect(clippy::print_stdout, reason = "the result of the chore")]
+    {
+        println!("signed anew   {}", source.dir().display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn expiry(args: &Args, now: Timestamp) -> Expiry {
+    match args.expires {
+        Some(days) => Expiry::in_days(now, days),
+        None => Expiry::usual(now),
+    }
 }
 
 /// Makes a release.
@@ -130,20 +165,20 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
     let root_expires = Expiry::in_days(now, 365).targets;
     let source = Source::new(&args.out, Keys::open_or_make(&args.key_dir, root_expires)?);
     let bundle = Bundle::pack(&info, entries)?;
-    let expiry = match args.expires {
-        Some(days) => Expiry::in_days(now, days),
-        None => Expiry::usual(now),
-    };
+    let expiry = expiry(args, now);
+    let told = Told::read(&workspace().join(&args.rules))?;
     let offer = Offer {
         channel: args.channel,
         info: &info,
         target: TARGET,
         bundle: &bundle,
-        rules: Rules::default(),
-        security: args.security,
-        notes_url: args.notes_url.clone(),
+        rules: told.rules(&info.version),
+        security: args.security || told.security(&info.version),
+        notes_url: args.notes_url.clone().or_else(|| told.notes_url(&info.version)),
     };
     source.offer(&offer, now, expiry)?;
+    // What is said of others may have changed since they were offered.
+    source.sign_again_with(now, expiry, |release| told.apply(release))?;
     offer_to_script(&source, args.channel, &bundle.sha256, &info, &binaries.join("pump"))?;
     let name = format!("pump-{}-{TARGET}.tar.zst", info.version);
     Ok(Made {
@@ -169,12 +204,20 @@ fn offer_to_script(
         // An older version was made again.
         return Ok(());
     }
-    let script = workspace().join("packaging/install.sh");
-    fs::copy(&script, source.dir().join("install.sh")).context("could not offer `install.sh`")?;
+    let key = source.minisign()?;
+    let script = fs::read_to_string(workspace().join("packaging/install.sh"))?;
+    let with_key =
+        script.replacen("\nMINISIGN_KEY=\n", &format!("\nMINISIGN_KEY={}\n", key.public()), 1);
+    anyhow::ensure!(with_key != script, "`install.sh` has no line for the key");
+    fs::write(source.dir().join("install.sh"), with_key).context("could not offer `install.sh`")?;
+    let archive = format!("pump-{}-{TARGET}.tar.zst", info.version);
+    key.sign_file(&source.file_of(bundle, &archive), &archive)?;
     let bytes = read(pump)?;
     let hash = sha256(&bytes);
     let name = format!("pump-{}-{TARGET}", info.version);
-    fs::write(source.file_of(&hash, &name), bytes).context("could not offer `pump`")?;
+    let place = source.file_of(&hash, &name);
+    fs::write(&place, bytes).context("could not offer `pump`")?;
+    key.sign_file(&place, &name)?;
     let list = source.dir().join(format!("{channel}-pump.sha256"));
     fs::write(list, format!("{hash}  targets/{hash}.{name}\n")).context("could not offer `pump`")
 }

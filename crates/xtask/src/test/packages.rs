@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 
 /// Each package with a program that it brings.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("busybox", "/bin/busybox"),
     ("debhelper", "/usr/bin/dh"),
     ("dpkg-dev", "/usr/bin/dpkg-buildpackage"),
+    ("minisign", "/usr/bin/minisign"),
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
     ("nginx-light", "/usr/sbin/nginx"),
     ("strace", "/usr/bin/strace"),

@@ -9,6 +9,7 @@
 //!
 //! The server is a real one, in a private place. A short run takes points that are spread over the commands.
 
+mod attacks;
 mod order;
 mod place;
 mod sweep;
@@ -33,7 +34,7 @@ pub(crate) struct Args {
     /// Every point, instead of some.
     #[arg(long)]
     long: bool,
-    /// Only this command: `install`, `upgrade`, `rollback` or `uninstall`.
+    /// Only this command: `install`, `upgrade`, `rollback` or `uninstall`; or only the `attacks` of a hostile source.
     #[arg(long, value_name = "COMMAND")]
     only: Option<String>,
     /// Only this fault: `kill` or `disk`.
@@ -42,6 +43,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // A short run leaves them to the tests of the workspace, which mount the same ones.
+    let attacks = args.only.as_deref() == Some("attacks");
+    if attacks || (args.long && args.only.is_none()) {
+        let (table, reasons) = attacks::mount()?;
+        print(&table);
+        for reason in &reasons {
+            print(&format!("NO   {reason}"));
+        }
+        if attacks || !reasons.is_empty() {
+            return Ok(if reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
     if !Path::new("/usr/bin/strace").exists() {
         print(
             "skipped: there is no strace, by which `pump` is killed at a call (apt install strace)",
