@@ -30,6 +30,10 @@ struct Packages {
     second: String,
     /// The folders of their packages.
     folders: [PathBuf; 2],
+    /// A repository that offers the newer one.
+    repository: PathBuf,
+    /// The same, which has not been signed anew in time.
+    expired: PathBuf,
 }
 
 /// A machine that has both at hand.
@@ -55,6 +59,22 @@ fn apt_install(machine: &Machine, which: &str) -> String {
          {INSIDE}/{which}/pump_*.deb {INSIDE}/{which}/pumpd_*.deb"
     );
     said(&must_exit(machine, 0, &["sh", "-c", &line]))
+}
+
+/// Makes a repository the one that the machine's `pump.sources` names.
+#[track_caller]
+fn offer(machine: &Machine, repository: &std::path::Path) {
+    machine.must(&["rm", "-rf", &format!("{INSIDE}/repository")]);
+    machine.put(repository, &format!("{INSIDE}/repository")).expect("files can be copied");
+    machine.must(&["chown", "-R", "root:root", INSIDE]);
+}
+
+/// The version that apt would install.
+#[track_caller]
+fn candidate(machine: &Machine) -> String {
+    let policy = machine.must(&["apt-cache", "policy", "pumpd"]);
+    let line = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
+    line.unwrap_or_else(|| panic!("{policy}")).to_owned()
 }
 
 /// The master is the process it was, and runs the build that its answers name.
@@ -106,6 +126,86 @@ fn listed_or_shipped(machine: &Machine, new: &[PathBuf]) {
         let in_tree = trees.iter().chain(&kept).any(|tree| path.starts_with(tree));
         assert!(enabled || in_tree || known.contains(path), "`{}` is nobody's", path.display());
     }
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn p6_apt_upgrades_from_what_the_next_key_signed_and_not_from_what_is_expired_or_changed() {
+    let (machine, packages) = machine("pump-repo");
+    apt_install(&machine, "first");
+    must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
+    let begun = status(&machine);
+
+    offer(&machine, &packages.expired);
+    machine.must(&[
+        "sh",
+        "-c",
+        &format!("apt-get install --yes {INSIDE}/repository/pool/stable/pump-archive*.deb"),
+    ]);
+    machine.must(&["cp", &format!("{INSIDE}/repository/pump.sources"), "/etc/apt/sources.list.d/"]);
+    let told = said(&machine.run(&["apt-get", "update"]).expect("apt can be run"));
+    assert!(told.contains("expired"), "{told}");
+    assert!(candidate(&machine).starts_with("0.1.0"), "{}", candidate(&machine));
+
+    offer(&machine, &packages.repository);
+    let lists = format!("{INSIDE}/repository/dists/stable/main/binary-amd64");
+    let change = format!("for list in $(find {lists} -type f); do echo changed >>$list; done");
+    machine.must(&["sh", "-c", &change]);
+    let told = said(&machine.run(&["apt-get", "update"]).expect("apt can be run"));
+    assert!(told.contains("Hash Sum mismatch") || told.contains("unexpected size"), "{told}");
+    assert!(candidate(&machine).starts_with("0.1.0"), "{}", candidate(&machine));
+    assert_eq!(status(&machine).workers_build, begun.workers_build);
+
+    offer(&machine, &packages.repository);
+    machine.must(&["apt-get", "update"]);
+    let upgrade = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "upgrade", "--yes"];
+    let told = said(&must_exit(&machine, 0, &upgrade));
+    assert!(told.contains("serves"), "{told}");
+    all_are(&machine, &packages.second, &begun);
+}
+
+/// What an administrator, a hold or a policy forbids is not done, and said; and `pump upgrade` does it later.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn a_policy_and_a_hold_are_obeyed_and_the_upgrade_is_finished_by_hand() {
+    let (machine, packages) = machine("pump-policy");
+    apt_install(&machine, "first");
+    must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
+    let begun = status(&machine);
+    offer(&machine, &packages.repository);
+    machine.must(&[
+        "sh",
+        "-c",
+        &format!("apt-get install --yes {INSIDE}/repository/pool/stable/pump-archive*.deb"),
+    ]);
+    machine.must(&["cp", &format!("{INSIDE}/repository/pump.sources"), "/etc/apt/sources.list.d/"]);
+    machine.must(&["apt-get", "update"]);
+    machine.must(&["apt-mark", "hold", "pump", "pumpd"]);
+    let upgrade = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "upgrade", "--yes"];
+    must_exit(&machine, 0, &upgrade);
+    assert!(machine.must(&["dpkg-query", "-W", "pumpd"]).contains("0.1.0"));
+    machine.must(&["apt-mark", "unhold", "pump", "pumpd"]);
+
+    machine.must(&[
+        "sh",
+        "-c",
+        "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d",
+    ]);
+    let told = said(&must_exit(&machine, 0, &upgrade));
+    assert!(told.contains("policy-rc.d") && told.contains("pump upgrade"), "{told}");
+    let after = status(&machine);
+    assert_eq!(after.workers_build, begun.workers_build, "nothing was touched");
+    assert_eq!(after.generation, begun.generation, "nothing was touched");
+    machine.must(&["dpkg", "--audit"]);
+    let told = said(&must_exit(&machine, 10, &["pump", "upgrade", "--check"]));
+    assert!(told.contains(&packages.second), "{told}");
+
+    // What a crash starts is what was proven.
+    machine.must(&["systemctl", "restart", "pumpd.service"]);
+    assert_eq!(status(&machine).workers_build, begun.workers_build);
+    let begun = status(&machine);
+    must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime"]);
+    all_are(&machine, &packages.second, &begun);
 }
 
 #[test]

@@ -149,7 +149,10 @@ fn vendor(tree: &Path) -> anyhow::Result<()> {
 }
 
 /// What a program prints, when it succeeds.
-fn said(command: &mut Command) -> anyhow::Result<String> {
+///
+/// # Errors
+/// With the last it said, when it does not.
+pub(crate) fn said(command: &mut Command) -> anyhow::Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())

@@ -2,6 +2,7 @@
 //!
 //! Each is one module with its flags and a `run`. A chore ends with 0 only when all of it succeeded.
 
+mod apt_repo;
 mod deb;
 mod demo;
 mod dist;
@@ -25,6 +26,8 @@ enum Chore {
     Test(test::Args),
     /// Make a release: a bundle and a signed source to serve it from.
     Dist(dist::Args),
+    /// Make an apt repository of packages.
+    AptRepo(apt_repo::Args),
     /// Make the Debian packages.
     Deb(deb::Args),
     /// Measure what the documents promise.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Dist(args) => dist::run(&args),
+        Chore::AptRepo(args) => apt_repo::run(&args),
         Chore::Deb(args) => deb::run(&args),
         Chore::Figures(args) => figures::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),

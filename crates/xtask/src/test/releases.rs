@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{deb, dist, workspace};
+use crate::{apt_repo, deb, dist, workspace};
 
 /// Makes them, and writes where they are into `releases.json` beside them.
 ///
@@ -54,6 +54,8 @@ pub(super) fn make() -> anyhow::Result<()> {
         "first": first.info.name(),
         "second": second.info.name(),
         "folders": [folder.join("deb-0"), folder.join("deb-1")],
+        "repository": folder.join("apt"),
+        "expired": folder.join("apt-expired"),
     });
     write(&folder.join("packages.json"), &told)
 }
@@ -68,6 +70,19 @@ fn packages(folder: &Path, versions: [(&semver::Version, &Path); 2]) -> anyhow::
             binaries: Some(programs.to_owned()),
         };
         deb::make(&args).with_context(|| format!("could not make the packages of {version}"))?;
+    }
+    // The newer one, in a repository that the next key has signed, and in one that was withheld too long.
+    for (name, valid_days) in [("apt", 7), ("apt-expired", -1)] {
+        apt_repo::make(&apt_repo::Args {
+            packages: vec![folder.join("deb-1")],
+            out: folder.join(name),
+            suite: "stable".to_owned(),
+            key_dir: folder.join("apt-keys"),
+            next_key: true,
+            valid_days,
+            url: "file:/run/test/repository".to_owned(),
+        })
+        .context("could not make a repository of packages")?;
     }
     Ok(())
 }

@@ -1,0 +1,261 @@
+//! `cargo xtask apt-repo`: an apt repository, static files that any web server can carry.
+//!
+//! Signed (`InRelease`, `Release.gpg`), with an end of validity so that a mirror cannot withhold what came
+//! later, and by hash so that a mirror that is half updated still fits together (apt-secure(8), the repository
+//! format of Debian's wiki). Two keys are made where there are none: one signs, the other is the next one, and
+//! the package `pump-archive-keyring` has both, so that the first can be retired by signing with the second.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use jiff::Zoned;
+
+use crate::deb::said;
+use crate::workspace;
+
+/// For how many days a `Release` holds, unless told otherwise.
+const VALID_DAYS: i64 = 14;
+
+/// Name and comment of the keys that are made here. Those of a publisher are made elsewhere.
+const KEY_NAME: &str = "pump archive, for tests only";
+
+/// The keyring's version: the day of its newest key would be it, for a publisher's.
+const KEYRING_VERSION: &str = "2026.11.22";
+
+/// Where the keyring lies on a machine that trusts it.
+const KEYRING: &str = "usr/share/keyrings/pump-archive-keyring.pgp";
+
+/// Flags of `cargo xtask apt-repo`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folders of packages, or packages.
+    #[arg(required = true, value_name = "DIR|DEB")]
+    pub(crate) packages: Vec<PathBuf>,
+    /// The folder of the repository; made if missing. Suites and packages that are there stay.
+    #[arg(long, value_name = "DIR", default_value = "target/apt")]
+    pub(crate) out: PathBuf,
+    /// The suite that offers the packages: `stable` or `beta`.
+    #[arg(long, default_value = "stable", value_parser = ["stable", "beta"])]
+    pub(crate) suite: String,
+    /// The folder with the keys (a home of `GnuPG`). Without keys there, some for tests are made.
+    #[arg(long, value_name = "DIR", default_value = "target/apt-keys")]
+    pub(crate) key_dir: PathBuf,
+    /// Sign with the next key, as after the first one was retired.
+    #[arg(long)]
+    pub(crate) next_key: bool,
+    /// For how many days the suite holds. It may be in the past, to see what apt says.
+    #[arg(long, value_name = "DAYS", default_value_t = VALID_DAYS, allow_hyphen_values = true)]
+    pub(crate) valid_days: i64,
+    /// Where the repository will be found, for `pump.sources`.
+    #[arg(long, value_name = "URL", default_value = "https://packages.example/pump")]
+    pub(crate) url: String,
+}
+
+/// Makes the repository and says how to use it.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    make(args)?;
+    #[expect(clippy::print_stdout, reason = "the result of the chore")]
+    {
+        println!("repository  {}", args.out.display());
+        println!("sources     {}", args.out.join("pump.sources").display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the repository.
+///
+/// # Errors
+/// When a tool is missing, or says why it did not.
+pub(crate) fn make(args: &Args) -> anyhow::Result<()> {
+    let pool = format!("pool/{}", args.suite);
+    fs::create_dir_all(args.out.join(&pool))?;
+    let out = fs::canonicalize(&args.out)?;
+    let keys = Keys::open_or_make(&args.key_dir)?;
+    for package in packages(&args.packages)? {
+        let name = package.file_name().context("a package has a name")?;
+        fs::copy(&package, out.join(&pool).join(name))
+            .with_context(|| format!("could not copy `{}`", package.display()))?;
+    }
+    keyring_package(&keys, &out.join(&pool))?;
+
+    let lists = "main/binary-amd64";
+    let suite = out.join("dists").join(&args.suite);
+    let folder = suite.join(lists);
+    fs::create_dir_all(&folder)?;
+    let listed = said(Command::new("apt-ftparchive").args(["packages", &pool]).current_dir(&out))?;
+    write(&folder.join("Packages"), listed.as_bytes())?;
+    said(Command::new("xz").args(["--keep", "--force"]).arg(folder.join("Packages")))?;
+    by_hash(&folder, &["Packages", "Packages.xz"])?;
+
+    let valid_seconds = (args.valid_days * 24 * 60 * 60).to_string();
+    let mut release = Command::new("apt-ftparchive");
+    for (key, value) in [
+        ("Origin", "Pump"),
+        ("Label", "Pump"),
+        ("Suite", &args.suite),
+        ("Codename", &args.suite),
+        ("Components", "main"),
+        ("Architectures", "amd64"),
+        ("Acquire-By-Hash", "yes"),
+        ("ValidTime", &valid_seconds),
+        // Weak ones are of no use to any apt that there is.
+        ("MD5", "false"),
+        ("SHA1", "false"),
+    ] {
+        release.arg("-o").arg(format!("APT::FTPArchive::Release::{key}={value}"));
+    }
+    // Neither it nor its signatures may list themselves.
+    for name in ["Release", "Release.gpg", "InRelease"] {
+        let _ = fs::remove_file(suite.join(name));
+    }
+    let listed = said(release.args(["release", "."]).current_dir(&suite))?;
+    write(&suite.join("Release"), listed.as_bytes())?;
+    keys.sign(args.next_key, "--clear-sign", &suite.join("Release"), &suite.join("InRelease"))?;
+    keys.sign(args.next_key, "--detach-sign", &suite.join("Release"), &suite.join("Release.gpg"))?;
+
+    let url = &args.url;
+    let sources = format!(
+        "Types: deb\nURIs: {url}\nSuites: {}\nComponents: main\nArchitectures: amd64\nSigned-By: /{KEYRING}\n",
+        args.suite
+    );
+    write(&out.join("pump.sources"), sources.as_bytes())?;
+    write(&out.join("pump-archive-keyring.pgp"), &keys.public()?)
+}
+
+/// The packages among files and folders.
+fn packages(given: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in given {
+        if path.is_file() {
+            found.push(path.clone());
+            continue;
+        }
+        let listed = fs::read_dir(path)
+            .with_context(|| format!("could not read the folder `{}`", path.display()))?;
+        for entry in listed {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                found.push(path);
+            }
+        }
+    }
+    anyhow::ensure!(!found.is_empty(), "there is no package to offer");
+    Ok(found)
+}
+
+/// The same files under their hashes, where apt looks for them first.
+fn by_hash(folder: &Path, names: &[&str]) -> anyhow::Result<()> {
+    let hashed = folder.join("by-hash/SHA256");
+    fs::create_dir_all(&hashed)?;
+    for name in names {
+        let bytes = fs::read(folder.join(name))?;
+        write(&hashed.join(pump_repository::sha256(&bytes).to_string()), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Two keys of a home of `GnuPG`: the one that signs now and the one that will.
+struct Keys {
+    home: PathBuf,
+    fingerprints: Vec<String>,
+}
+
+impl Keys {
+    fn open_or_make(home: &Path) -> anyhow::Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        fs::create_dir_all(home)?;
+        let home = fs::canonicalize(home)?;
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700))?;
+        let mut keys = Self { home, fingerprints: Vec::new() };
+        keys.read()?;
+        for which in ["", ", next"].iter().skip(keys.fingerprints.len()) {
+            let name = format!("{KEY_NAME}{which}");
+            said(keys.gpg().args([
+                "--passphrase",
+                "",
+                "--quick-generate-key",
+                &name,
+                "ed25519",
+                "sign",
+                "2y",
+            ]))?;
+        }
+        keys.read()?;
+        anyhow::ensure!(keys.fingerprints.len() >= 2, "there are fewer than two keys to sign with");
+        Ok(keys)
+    }
+
+    fn read(&mut self) -> anyhow::Result<()> {
+        let listed = said(self.gpg().args(["--with-colons", "--list-secret-keys"]))?;
+        let lines = listed.lines().filter(|line| line.starts_with("fpr:"));
+        self.fingerprints =
+            lines.filter_map(|line| line.split(':').nth(9)).map(str::to_owned).collect();
+        Ok(())
+    }
+
+    fn sign(&self, next: bool, how: &str, from: &Path, to: &Path) -> anyhow::Result<()> {
+        let key = &self.fingerprints[usize::from(next)];
+        let words = ["--yes", "--armor", "--digest-algo", "SHA512", "--local-user", key];
+        said(self.gpg().args(words).arg("--output").arg(to).arg(how).arg(from)).map(drop)
+    }
+
+    /// Both, as apt reads them.
+    fn public(&self) -> anyhow::Result<Vec<u8>> {
+        let output = self.gpg().arg("--export").output().context("could not run `gpg`")?;
+        anyhow::ensure!(output.status.success(), "`gpg --export` failed");
+        Ok(output.stdout)
+    }
+
+    fn gpg(&self) -> Command {
+        let mut gpg = Command::new("gpg");
+        gpg.args(["--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--homedir"]);
+        gpg.arg(&self.home);
+        gpg
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // The agent that gpg started for this home.
+        let kill = ["--kill", "gpg-agent"];
+        let _ = Command::new("gpgconf").arg("--homedir").arg(&self.home).args(kill).output();
+    }
+}
+
+/// `pump-archive-keyring`: both keys, and nothing that runs.
+fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<()> {
+    let work = tempfile::tempdir()?;
+    let root = work.path();
+    let put = |path: &str, bytes: &[u8]| -> anyhow::Result<()> {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
+        write(&path, bytes)
+    };
+    put(KEYRING, &keys.public()?)?;
+    let copyright = fs::read(workspace().join("debian/copyright"))?;
+    put("usr/share/doc/pump-archive-keyring/copyright", &copyright)?;
+    let date = Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
+    let changelog = format!(
+        "pump-archive-keyring ({KEYRING_VERSION}) unstable; urgency=medium\n\n  * Keys for tests.\n\n \
+         -- The pump developers <pump@packages.invalid>  {date}\n"
+    );
+    let changes = "usr/share/doc/pump-archive-keyring/changelog";
+    put(changes, changelog.as_bytes())?;
+    said(Command::new("gzip").args(["-9", "--no-name"]).arg(root.join(changes)))?;
+    let control = format!(
+        "Package: pump-archive-keyring\nVersion: {KEYRING_VERSION}\nArchitecture: all\nMulti-Arch: foreign\n\
+         Maintainer: The pump developers <pump@packages.invalid>\nSection: misc\nPriority: optional\n\
+         Description: keys that the repository of pump is signed with\n The key that signs now and the one that \
+         will.\n"
+    );
+    put("DEBIAN/control", control.as_bytes())?;
+    let name = format!("pump-archive-keyring_{KEYRING_VERSION}_all.deb");
+    let words = ["--root-owner-group", "--build"];
+    said(Command::new("dpkg-deb").args(words).arg(root).arg(pool.join(name))).map(drop)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    fs::write(path, bytes).with_context(|| format!("could not write `{}`", path.display()))
+}
