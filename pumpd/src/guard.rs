@@ -2,7 +2,7 @@
 //!
 //! A master becomes another build by an exec over itself. From the first line of its `main` until the
 //! new one has reached its loop, this holds: what would end the process (a crash, an abort, a stack
-//! overflow, a hang) execs the old build instead, with the state that the old build wrote. The process
+//! overflow, a hang, an exit) execs the old build instead, with the state that the old build wrote. The process
 //! and all its descriptors, children and clients are the same all the while.
 //!
 //! The handler runs on a stack of its own and makes one system call, `execveat(2)`, with arguments that
@@ -98,6 +98,11 @@ fn arm(before: RawFd, state: RawFd, config: &Path, name: &OsStr) -> io::Result<G
         // SAFETY: the handler does nothing that is not async-signal-safe: signal-safety(7).
         unsafe { sigaction(signal, &action) }?;
     }
+    // What ends the process in an orderly way shall not do so either.
+    // SAFETY: the function takes nothing, unwinds never, and does nothing once the guard is disarmed.
+    if unsafe { libc::atexit(go_back_at_exit) } != 0 {
+        return Err(io::Error::other("the C library takes no more functions to call at the exit"));
+    }
     // A panic unwinds, and dropping what was taken over would close it.
     std::panic::set_hook(Box::new(|_| go_back(0)));
     nix::unistd::alarm::set(CONFIRM_WITHIN.as_secs() as u32);
@@ -121,6 +126,13 @@ impl Guard {
 
     /// The new master cannot go on, and says so itself.
     pub(crate) fn go_back(&self) -> ! {
+        go_back(0)
+    }
+}
+
+/// Called by exit(3), whoever calls that.
+extern "C" fn go_back_at_exit() {
+    if !WAY.load(Ordering::SeqCst).is_null() {
         go_back(0)
     }
 }

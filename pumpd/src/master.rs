@@ -143,6 +143,8 @@ struct Master {
     /// When that is tried again: its keeper did not listen.
     keep_again: Option<Duration>,
     notes: Vec<String>,
+    /// What the policy has latched last could not be written down.
+    latch_unwritten: bool,
     /// Our own build, which stays the same while generations come and go.
     own: control_language::Build,
     announced_ready: bool,
@@ -247,6 +249,7 @@ impl Master {
             kept: Kept::default(),
             keep_again: None,
             notes: Vec::new(),
+            latch_unwritten: false,
             own: control_language::Build::default(),
             announced_ready: false,
             abandoned: false,
@@ -285,6 +288,7 @@ impl Master {
     fn adopted(&mut self) {
         // In case that workers died in the meantime, or have to leave.
         self.tell(Event::Tick);
+        self.find_other_successors();
     }
 
     /// Only the order of a roll hangs on this number.

@@ -20,6 +20,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::cluster::CarriedCluster;
+use super::control::Head;
 use super::keeper::Kept;
 use super::metrics::Totals;
 use super::rolls::CarriedRolls;
@@ -47,6 +48,8 @@ pub(crate) struct Carried {
     /// The writer was about to become this build, with this roll. If it is found by a master that was
     /// started anew, that build has ended by itself.
     pub(crate) becoming: bool,
+    /// The latch could not be written down and is nowhere but here.
+    pub(crate) latch_unwritten: bool,
     pub(crate) rolls: CarriedRolls,
     pub(crate) totals: Totals,
     /// Over an exec only: what is in nobody's store.
@@ -88,6 +91,8 @@ pub(crate) struct CarriedWorker {
     pub(crate) heard: Vec<u8>,
     pub(crate) unsaid: Vec<u8>,
     pub(crate) logged: Vec<u8>,
+    /// The worker that takes its connections, once it was asked to leave.
+    pub(crate) successor: Option<u64>,
 }
 
 /// A listening socket. Its descriptor is `listen-NUMBER`.
@@ -116,6 +121,10 @@ pub(crate) struct CarriedClient {
     pub(crate) awaited: u32,
     /// It has said something.
     pub(crate) spoke: bool,
+    /// It speaks HTTP, and so much of its request was read.
+    pub(crate) head: Option<Head>,
+    /// It is neither root nor of our group, and is told so whatever it asks.
+    pub(crate) may_not_ask: bool,
 }
 
 /// Why a state is not taken over.

@@ -8,6 +8,7 @@ mod client;
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) mod fuzz;
 mod http;
+mod peer;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,6 +22,7 @@ use pump_control::control::{Ask, Reply};
 use rustix::event::PollFlags;
 
 use client::{Client, busy};
+pub(crate) use http::Head;
 
 use super::carried::CarriedClient;
 use super::cluster::Moment;
@@ -104,14 +106,12 @@ impl Control {
 
     /// The clients' sockets with the names that they are carried by.
     pub(crate) fn client_descriptors(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
-        let carried = self.clients.iter().filter(|(_, client)| client.is_carried());
-        carried.map(|(id, client)| (client_name(id.0), client.stream()))
+        self.clients.iter().map(|(id, client)| (client_name(id.0), client.stream()))
     }
 
     /// What another master needs to know of the clients.
     pub(crate) fn carried_clients(&self) -> Vec<CarriedClient> {
-        let carried = self.clients.iter().filter(|(_, client)| client.is_carried());
-        carried.map(|(id, client)| client.carried(id.0)).collect()
+        self.clients.iter().map(|(id, client)| client.carried(id.0)).collect()
     }
 
     /// Becomes readable when somebody connects; none while nobody can be accepted.

@@ -33,7 +33,12 @@ impl Master {
                     self.replacing.cancel();
                 }
                 Action::Spawn { worker, generation } => self.spawn(worker, generation),
-                Action::Drain(worker) => self.ask_to_leave(worker),
+                Action::Drain(worker) => {
+                    // Who hands connections to this one is told of another first: they would move twice, or
+                    // find nobody in the moment in which it ends.
+                    self.find_other_successors();
+                    self.ask_to_leave(worker);
+                }
                 Action::Kill(worker) => {
                     if let Some(process) = self.workers.get(&worker) {
                         process.child.kill();
@@ -92,12 +97,9 @@ impl Master {
 
     /// Asks a worker to leave and, where a ready one is there, to hand its connections to that one.
     fn ask_to_leave(&mut self, leaving: WorkerId) {
-        let ready = |id: &WorkerId| {
-            let cluster = self.cluster.as_ref();
-            cluster.is_some_and(|one| one.workers().get(id).is_some_and(|it| it.is_ready()))
-        };
         // The newest one: whoever leaves next in the same roll is older.
-        let successor = self.workers.keys().rev().copied().find(|id| *id != leaving && ready(id));
+        let all = self.workers.keys().rev().copied();
+        let successor = all.into_iter().find(|id| *id != leaving && self.is_ready(*id));
         let pair = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -124,14 +126,27 @@ impl Master {
         self.step_draining(leaving, successor);
     }
 
-    /// Whoever hands connections to a worker that is dead is told of another one.
-    pub(super) fn find_other_successors(&mut self, dead: WorkerId) {
-        let bereft = |worker: &WorkerProcess| worker.successor == Some(dead);
+    /// Whoever hands connections to a worker that is dead or leaves itself is told of another one, if there
+    /// is one.
+    pub(super) fn find_other_successors(&mut self) {
+        let bereft = |worker: &WorkerProcess| worker.successor.is_some_and(|to| !self.is_ready(to));
         let bereft = self.workers.iter().filter(|(_, worker)| bereft(worker));
         let bereft: Vec<WorkerId> = bereft.map(|(id, _)| *id).collect();
+        let somebody = self.workers.keys().any(|id| self.is_ready(*id));
         for leaving in bereft {
-            self.ask_to_leave(leaving);
+            let gone = |worker: &WorkerProcess| {
+                worker.successor.is_none_or(|to| !self.workers.contains_key(&to))
+            };
+            // One that only leaves still takes, which is better than nobody.
+            if somebody || self.workers.get(&leaving).is_some_and(gone) {
+                self.ask_to_leave(leaving);
+            }
         }
+    }
+
+    fn is_ready(&self, id: WorkerId) -> bool {
+        let cluster = self.cluster.as_ref();
+        cluster.is_some_and(|one| one.workers().get(&id).is_some_and(|it| it.is_ready()))
     }
 
     pub(super) fn forget_generations(&mut self) {

@@ -26,14 +26,25 @@ const MAX_LATCH: u64 = 64 * 1024;
 
 /// The latch that was kept in this folder, if there is one that can be read.
 pub(crate) fn read(folder: &Path) -> Option<Latch> {
+    read_or(folder, || None)
+}
+
+/// The latch that was kept in this folder, or what there is `instead` if that cannot be told.
+fn read_or(folder: &Path, instead: impl FnOnce() -> Option<Latch>) -> Option<Latch> {
     let path = folder.join(NAME);
     match try_read(&path) {
         Ok(latch) => latch,
         Err(error) => {
             warn!("could not read which build has failed, `{}`, going on: {error}", path.display());
-            None
+            instead()
         }
     }
+}
+
+/// Which latch holds after a master was killed: the one on disk, which is written before the state is, unless
+/// the last could not be written there.
+pub(crate) fn newer(folder: &Path, carried: Option<Latch>, unwritten: bool) -> Option<Latch> {
+    if unwritten { carried.or_else(|| read(folder)) } else { read_or(folder, || carried) }
 }
 
 fn try_read(path: &Path) -> io::Result<Option<Latch>> {
@@ -84,9 +95,11 @@ fn write(folder: &Path, latch: Option<&Latch>) -> io::Result<()> {
 }
 
 impl Master {
-    pub(super) fn keep_latch(&self, latch: Option<&Latch>) {
+    pub(super) fn keep_latch(&mut self, latch: Option<&Latch>) {
         let folder = &self.config.data_dir;
-        match (write(folder, latch), latch) {
+        let written = write(folder, latch);
+        self.latch_unwritten = written.is_err();
+        match (written, latch) {
             (Ok(()), Some(latch)) => {
                 info!("{} has failed and is not tried again by itself", latch.build.short());
             }
@@ -132,6 +145,24 @@ mod tests {
         write(folder.path(), None).expect("nothing to remove");
         assert_eq!(read(folder.path()), None);
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn the_latch_on_disk_is_newer_than_the_carried_one_unless_it_could_not_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of = |build: &str| Latch {
+            key: Key { build: build.repeat(32), config: "cd".repeat(32) },
+            ..latch()
+        };
+        let (disk, carried) = (of("aa"), of("bb"));
+        write(folder.path(), Some(&disk)).expect("written");
+        assert_eq!(newer(folder.path(), Some(carried.clone()), false), Some(disk.clone()));
+        assert_eq!(newer(folder.path(), Some(carried.clone()), true), Some(carried.clone()));
+        assert_eq!(newer(folder.path(), None, true), Some(disk));
+        write(folder.path(), None).expect("cleared");
+        assert_eq!(newer(folder.path(), Some(carried.clone()), false), None, "it was cleared");
+        fs::write(folder.path().join(NAME), "{").expect("ours");
+        assert_eq!(newer(folder.path(), Some(carried.clone()), false), Some(carried));
     }
 
     #[test]

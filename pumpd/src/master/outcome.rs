@@ -1,12 +1,25 @@
 //! Endings and refusals in words, with the code that `pump` exits with.
 
 use pump_control::ExitStatus;
-use pump_control::control::Outcome;
+use pump_control::control::{Build, Outcome};
 
 use super::cluster::{Ending, Failure, Latch, Refusal};
 
 /// What to do when something ran out.
 const NO_ROOM: &str = "make room and try again: the new build does not count as failed";
+
+/// The master was killed between its exec and its first word, so nobody can say how the roll would have ended.
+pub(crate) fn killed_in_exec(build: &Build) -> Outcome {
+    Outcome {
+        exit: ExitStatus::RolledBack,
+        text: format!(
+            "the master was killed right after it had become {}, and the last confirmed build serves",
+            build.short()
+        ),
+        hint: Some("try again: the new build does not count as failed".to_owned()),
+        output: Vec::new(),
+    }
+}
 
 /// Why a request was not accepted.
 pub(crate) fn refused(refusal: &Refusal, latch: Option<&Latch>) -> Outcome {

@@ -262,6 +262,7 @@ impl Master {
             listening: self.listeners.carried(),
             kept: self.kept.clone(),
             becoming: exec.is_some(),
+            latch_unwritten: self.latch_unwritten,
             rolls: self.rolls.carried(now),
             totals: self.metrics.carried(),
             exec,

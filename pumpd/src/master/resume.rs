@@ -19,7 +19,9 @@ use tracing::{error, info, warn};
 use super::asked::Questions;
 use super::carried::{Carried, StateError};
 use super::child::Child;
-use super::cluster::{CarriedLatch, Cluster, Event, Failure, GenerationId, RollId, WorkerId};
+use super::cluster::{
+    CarriedLatch, Cluster, Event, Failure, GenerationId, Latch, RollId, WorkerId,
+};
 use super::control::Control;
 use super::generation::Generation;
 use super::jobs::Jobs;
@@ -31,10 +33,10 @@ use super::metrics::Metrics;
 use super::notify::Notify;
 use super::probes::Probes;
 use super::replace::{REHEARSED, Replacing};
-use super::rolls::{CarriedRolls, Rolls};
+use super::rolls::{CarriedRolls, Last, Rolls};
 use super::signals::Signals;
 use super::worker::WorkerProcess;
-use super::{Master, MasterError, Setting};
+use super::{Master, MasterError, Setting, outcome};
 use crate::config::Config;
 use crate::guard::Guard;
 use crate::inherit::Inherited;
@@ -96,6 +98,7 @@ pub(crate) fn resume(
     master.metrics.master_replaced();
     let roll = RollId(exec.roll);
     master.tell(Event::MasterReplaced { roll, result: Ok(()) });
+    master.find_other_successors();
     master.run()
 }
 
@@ -235,22 +238,20 @@ fn try_adopt(
     let now = master.now();
     let mut cluster = carried.cluster.clone();
     // The file is written first, and the state may not have followed.
-    let on_disk = || latch::read(&master.config.data_dir).map(CarriedLatch::from);
-    cluster.latch = cluster.latch.or_else(on_disk);
+    let latch = cluster.latch.take().map(Latch::from);
+    let latch = latch::newer(&master.config.data_dir, latch, carried.latch_unwritten);
+    cluster.latch = latch.map(CarriedLatch::from);
     cluster.workers.retain(|one| master.workers.contains_key(&WorkerId(one.worker)));
+    let mut rolls = CarriedRolls { roll: None, waiting: Vec::new(), ..carried.rolls.clone() };
     if carried.becoming
         && let Some(roll) = &cluster.roll
     {
-        let failure = Failure::new("its master ended right after it had taken over");
-        let (key, build) = (roll.key.clone(), roll.build.clone());
-        cluster.latch = Some(CarriedLatch { key, build, failure: failure.into() });
+        // It was killed, and by somebody else: what it dies of itself it comes back from (`guard`).
+        let lost = outcome::killed_in_exec(&roll.build);
+        warn!("roll {}: {}", roll.roll, lost.text);
+        rolls.last = Some(Last { roll: roll.roll, outcome: lost, millis: carried.rolls.millis });
     }
     master.cluster = Some(Cluster::adopt(cluster, now, master.dice()));
-    if carried.becoming {
-        let latch = master.cluster.as_ref().and_then(|cluster| cluster.latch().cloned());
-        master.keep_latch(latch.as_ref());
-    }
-    let rolls = CarriedRolls { roll: None, waiting: Vec::new(), ..carried.rolls.clone() };
     master.rolls = Rolls::resume(rolls, now);
     for worker in master.workers.values_mut() {
         let generation = master.generations.get(&worker.generation);
@@ -303,6 +304,7 @@ impl Master {
             questions: Questions::default(),
             probes: Probes::default(),
             notes: carried.notes.clone(),
+            latch_unwritten: carried.latch_unwritten,
             own: carried.own.clone(),
             kept: carried.kept.clone(),
             keep_again: None,

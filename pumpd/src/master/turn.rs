@@ -207,7 +207,8 @@ impl Master {
         let failure = Failure { text, output: death.output, exhausted };
         self.tell(Event::Exited { worker: id, failure });
         self.rolls.dead = None;
-        self.find_other_successors(id);
+        self.find_other_successors();
+        self.keep();
     }
 
     pub(super) fn channel(&mut self, id: WorkerId, flags: PollFlags) {
@@ -257,7 +258,12 @@ impl Master {
                 }
                 Err(Gossip::Lie(text)) => Event::Lied { worker: id, text },
             };
+            let leaves = matches!(event, Event::Leaving { .. });
             self.tell(event);
+            if leaves {
+                // By itself, perhaps, and others were told of it as of one that stays.
+                self.find_other_successors();
+            }
         }
     }
 

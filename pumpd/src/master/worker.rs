@@ -105,7 +105,7 @@ impl WorkerProcess {
             generation: GenerationId(carried.generation),
             connections: None,
             uploaded: 0,
-            successor: None,
+            successor: carried.successor.map(WorkerId),
             channel: channel.map(UnixStream::from),
             lines,
             out: carried.unsaid.clone(),
@@ -121,6 +121,7 @@ impl WorkerProcess {
             heard: self.lines.unfinished().to_vec(),
             unsaid: self.out.clone(),
             logged: self.child.log().1.to_vec(),
+            successor: self.successor.map(|successor| successor.0),
         }
     }
 

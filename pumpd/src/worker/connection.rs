@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pump_http::Peer;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::activity::Activity;
-use super::drain::Draining;
+use super::drain::{Draining, Taker};
 use super::event_stream::{self, Events};
 use super::figures::Counters;
 use super::stream::Stream;
@@ -31,6 +31,8 @@ pub(super) struct Serving {
     pub(super) header: Duration,
     /// How long nothing may happen.
     pub(super) idle: Duration,
+    /// Requests that may still be given to connections in HTTP/2.
+    pub(super) in_two: Arc<Semaphore>,
 }
 
 /// A connection in nobody's hands.
@@ -62,7 +64,7 @@ pub(super) enum Left {
     /// It is at something else now.
     GoesOn(Connection),
     /// Another worker is to have it.
-    Moves(Connection, mpsc::Sender<Connection>),
+    Moves(Connection, Taker),
 }
 
 impl Connection {
@@ -87,6 +89,7 @@ impl Serving {
             head_bytes: config.limits.head_bytes,
             header: config.limits.header,
             idle: config.limits.idle,
+            in_two: Arc::new(Semaphore::new(http2::MAX_REQUESTS)),
         }
     }
 
@@ -105,11 +108,13 @@ impl Serving {
             connection = match left {
                 Left::Ended => return,
                 Left::GoesOn(connection) => connection,
-                Left::Moves(connection, to) => match to.send(connection).await {
+                Left::Moves(connection, to) => match to.put(connection).await {
                     Ok(()) => return,
-                    // The other worker is gone, so this one is a lame duck by now, until there is another.
-                    Err(mpsc::error::SendError(connection)) => {
-                        let stays = !self.draining.is_lame();
+                    // The other worker is gone, so this one is a lame duck by now or there is another. If it
+                    // had been told neither it would come by here for ever.
+                    Err(connection) => {
+                        let number = connection.activity.number();
+                        let stays = self.draining.knows_no_other_than(&to, number);
                         Connection { stays, ..connection }
                     }
                 },

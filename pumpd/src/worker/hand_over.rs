@@ -38,9 +38,34 @@ const QUEUE: usize = 64;
 /// How long the other worker has to answer. It does nothing but answer at that moment.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// The taker's answers.
-const TAKEN: u8 = b'+';
-const REFUSED: u8 = b'-';
+/// What the taker says to a message, in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It has the connection.
+    Taken,
+    /// To a message of the third version: it has no place for any.
+    NoPlace,
+    /// To one of the third version: it can do nothing with this one.
+    NotThis,
+    /// Any of that, or it does not know the message's version. To the third it is this alone.
+    Refused,
+}
+
+impl Answer {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Taken => b'+',
+            Self::NoPlace => b'0',
+            Self::NotThis => b'?',
+            Self::Refused => b'-',
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        let all = [Self::Taken, Self::NoPlace, Self::NotThis, Self::Refused];
+        all.into_iter().find(|answer| answer.byte() == byte)
+    }
+}
 
 /// Reads a message, for `crate::fuzz`. What is understood is said again and understood the same way.
 #[cfg(any(test, feature = "fuzz"))]
@@ -59,15 +84,20 @@ pub(super) fn decode(bytes: &[u8]) {
 pub(super) fn give(socket: OwnedFd, serving: Serving, drain: Drain) -> io::Result<()> {
     let socket = watched(socket)?;
     let (sender, queue) = mpsc::channel(QUEUE);
-    drain.hand_over(sender, QUEUE);
-    tokio::spawn(Giver { socket, first_version_only: false }.give(queue, serving, drain));
+    let number = drain.hand_over(sender, QUEUE);
+    tokio::spawn(Giver { socket, number, version: NEWEST }.give(queue, serving, drain));
     Ok(())
 }
 
+/// The newest version of a message.
+const NEWEST: u8 = 3;
+
 struct Giver {
     socket: UnixDatagram,
-    /// The other worker has refused what it takes in the first version.
-    first_version_only: bool,
+    /// Which of all takers there have been this is.
+    number: u64,
+    /// The newest version that the other worker is not known not to know.
+    version: u8,
 }
 
 impl Giver {
@@ -80,10 +110,11 @@ impl Giver {
                     given += 1;
                     serving.counters.handed_over(matches!(connection.at, At::Events(_)));
                 }
-                Ok(false) => serve(Connection { stays: true, ..connection }),
+                // Where there is another taker by now, it may do better.
+                Ok(false) => serve(Connection { stays: drain.goes_to(self.number), ..connection }),
                 Err(error) => {
                     warn!("the other worker no longer takes connections, serving on: {error}");
-                    drain.be_lame();
+                    drain.lose(self.number);
                     queue.close();
                     serve(connection);
                     // Waits for those who were given a place in the queue and are about to take it.
@@ -110,20 +141,24 @@ impl Giver {
         };
         let carried = connection.stream.carried().clone();
         let message = Message { peer: connection.peer, kind, carried };
-        if !self.first_version_only
-            && let Some(message) = message.encode(2)
-            && self.offer(connection, &message).await?
-        {
-            return Ok(true);
+        for version in (1..=self.version).rev() {
+            // More than a message may have, or what could not be said then: this one stays.
+            let Some(message) = message.encode(version) else { return Ok(false) };
+            match (self.offer(connection, &message).await?, version) {
+                // Who has a place for the first version only, and refused the second, knows no second.
+                (Answer::Taken, version) => {
+                    self.version = version;
+                    return Ok(true);
+                }
+                (Answer::NoPlace | Answer::NotThis, _) => return Ok(false),
+                (Answer::Refused, NEWEST) => self.version = NEWEST - 1,
+                (Answer::Refused, _) => {}
+            }
         }
-        // It may have no place, or not know that version.
-        let Some(message) = message.encode(1) else { return Ok(false) };
-        let taken = self.offer(connection, &message).await?;
-        self.first_version_only |= taken;
-        Ok(taken)
+        Ok(false)
     }
 
-    async fn offer(&self, connection: &Connection, message: &[u8]) -> io::Result<bool> {
+    async fn offer(&self, connection: &Connection, message: &[u8]) -> io::Result<Answer> {
         let socket = &self.socket;
         let sent = socket
             .async_io(Interest::WRITABLE, || {
@@ -140,7 +175,7 @@ impl Giver {
             })
             .await?;
         if !sent {
-            return Ok(false);
+            return Ok(Answer::NotThis);
         }
         match tokio::time::timeout(ANSWER_WITHIN, answer(socket)).await {
             Ok(answered) => answered,
@@ -149,7 +184,7 @@ impl Giver {
             Err(_) => {
                 rustix::net::shutdown(socket, Shutdown::Both)?;
                 match read_answer(socket) {
-                    Ok(true) => Ok(true),
+                    Ok(Answer::Taken) => Ok(Answer::Taken),
                     _ => Err(io::ErrorKind::TimedOut.into()),
                 }
             }
@@ -157,17 +192,15 @@ impl Giver {
     }
 }
 
-async fn answer(socket: &UnixDatagram) -> io::Result<bool> {
+async fn answer(socket: &UnixDatagram) -> io::Result<Answer> {
     socket.async_io(Interest::READABLE, || read_answer(socket)).await
 }
 
-fn read_answer(socket: &UnixDatagram) -> io::Result<bool> {
+fn read_answer(socket: &UnixDatagram) -> io::Result<Answer> {
     let mut answer = [0];
-    match (rustix::io::read(socket, &mut answer)?, answer[0]) {
-        (1, TAKEN) => Ok(true),
-        (1, REFUSED) => Ok(false),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
+    let read = rustix::io::read(socket, &mut answer)?;
+    let known = Answer::of(answer[0]).filter(|_| read == 1);
+    known.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Takes what comes through `socket` until its other end is closed.
@@ -176,15 +209,22 @@ pub(super) async fn take(socket: OwnedFd, serving: Serving, connections: Arc<Sem
         let socket = watched(socket)?;
         let mut buffer = vec![0; MAX_MESSAGE];
         while let Some((length, descriptor)) = receive(&socket, &mut buffer).await? {
+            let message = &buffer[..length];
             let permit = Arc::clone(&connections).try_acquire_owned().ok();
+            let no_place = permit.is_none();
             let understood = permit.and_then(|permit| {
-                let message = Message::decode(&buffer[..length])?;
+                let message = Message::decode(message)?;
                 understand(message, descriptor?, permit, &serving)
             });
-            let answer = if understood.is_some() { TAKEN } else { REFUSED };
+            let answer = match (&understood, message.first() == Some(&NEWEST)) {
+                (Some(_), _) => Answer::Taken,
+                (None, false) => Answer::Refused,
+                (None, true) if no_place => Answer::NoPlace,
+                (None, true) => Answer::NotThis,
+            };
             // Answered before the first byte is read here: until then the giver could still take it back.
             socket
-                .async_io(Interest::WRITABLE, || Ok(rustix::io::write(&socket, &[answer])?))
+                .async_io(Interest::WRITABLE, || Ok(rustix::io::write(&socket, &[answer.byte()])?))
                 .await?;
             if let Some(connection) = understood {
                 tokio::spawn(serving.clone().serve(connection));

@@ -12,13 +12,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
 use super::activity::Activity;
 use super::connection::{At, Connection, Left, Serving};
-use super::drain::Stage;
+use super::drain::{Stage, Taker};
 use super::event_stream::{Events, Opening};
 use super::handler::Handler;
 use super::head::Head;
@@ -50,7 +49,7 @@ enum Released {
     Rests {
         since: Instant,
     },
-    Moves(mpsc::Sender<Connection>),
+    Moves(Taker),
     /// What follows is an event stream.
     Opens(Box<Events>),
 }

@@ -8,7 +8,7 @@
 //! at once says yes before it writes requests that were already on their way out, and those would come
 //! after the last one. So the first step is said by us, and hyper begins a little later.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};
@@ -22,11 +22,26 @@ use super::connection::{Connection, Left, Serving};
 use super::drain::Stage;
 use super::handler::Handler;
 
-/// Requests of one connection at one time. One more is refused by the protocol, and sent again.
-const MAX_REQUESTS: u32 = 128;
+/// Requests in HTTP/2 at one time, in all connections of a worker together. A connection is given its share of
+/// what is free when it begins, and told how much that is; when nothing is free it is told to try again
+/// ([`REFUSED`]). Each may have [`MAX_UNSENT`] waiting, so this is 256 MiB.
+pub(super) const MAX_REQUESTS: usize = 8192;
+
+/// Of what is free a connection is given so much, within these bounds. One more request is refused by the
+/// protocol, and sent again.
+const SHARE: usize = 64;
+const LEAST: u32 = 4;
+const MOST: u32 = 128;
 
 /// Bytes of one answer that wait for the client to make room.
-const MAX_UNSENT: usize = 64 * 1024;
+const MAX_UNSENT: usize = 32 * 1024;
+
+/// Bytes of bodies of one connection that the site has not taken yet.
+const MAX_UNREAD: u32 = 256 * 1024;
+
+/// Empty SETTINGS, and GOAWAY before the first request: too much is asked of this worker
+/// (`ENHANCE_YOUR_CALM`). RFC 9113, sections 3.4, 6.8 and 7.
+const REFUSED: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0b";
 
 /// How often a client with an open request shows that it is there, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -41,15 +56,25 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 /// Serves a connection that has said that it speaks HTTP/2.
 pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
     // The permit and what is counted of the connection are held to the end.
-    let Connection { stream, peer, permit: _permit, activity, stays, .. } = connection;
+    let Connection { mut stream, peer, permit: _permit, activity, stays, .. } = connection;
     activity.busy(false);
+    let share = share(serving.in_two.available_permits());
+    let Ok(_places) = serving.in_two.try_acquire_many(share) else {
+        debug!("a connection in HTTP/2 is refused, {MAX_REQUESTS} requests are possible already");
+        // It is empty before, so it takes that much at once, or its client is gone.
+        let _ = poll_fn(|cx| stream.poll_send(cx, REFUSED)).await;
+        stream.close().await;
+        return Left::Ended;
+    };
     let traffic = stream.traffic();
     let handler = Handler::new(serving, &activity, None, stays, peer);
     let header_bytes = u32::try_from(serving.head_bytes).unwrap_or(u32::MAX);
     // Against floods of resets hyper has limits of its own, and they stay on.
     let hyper = http2::Builder::new(Spawner)
         .timer(Clock)
-        .max_concurrent_streams(MAX_REQUESTS)
+        .max_concurrent_streams(share)
+        .initial_stream_window_size(MAX_UNREAD)
+        .initial_connection_window_size(MAX_UNREAD)
         .max_header_list_size(header_bytes)
         .max_send_buf_size(MAX_UNSENT)
         .keep_alive_interval(PING_EVERY)
@@ -102,6 +127,11 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
             }
         }
     }
+}
+
+/// How many requests at one time a connection is given.
+fn share(free: usize) -> u32 {
+    u32::try_from(free / SHARE).unwrap_or(MOST).clamp(LEAST, MOST)
 }
 
 /// Hyper answers each request in a task of its own.

@@ -210,12 +210,13 @@ impl Life {
             faults::worker_leaves().await;
         }
         let given = match to {
-            Some(_) if again && self.drain.is_handing_over() => return,
+            // Also in the place of one that still takes: it was asked to leave, too, and what has not gone
+            // there yet does not have to move twice.
             Some(to) => hand_over::give(to, self.serving.clone(), self.drain.clone()),
             None if again => return,
             None => Err(io::ErrorKind::NotConnected.into()),
         };
-        if given.is_err() {
+        if given.is_err() && !self.drain.is_handing_over() {
             self.drain.be_lame();
         }
         // Those that are on their way to another worker have heard that first.

@@ -82,3 +82,77 @@ fn a_client_that_has_said_everything_hears_how_the_roll_ended() {
     drop(gone);
     cluster.eventually(|status| status.generation == 3 && status.roll.is_none());
 }
+
+#[test]
+fn a_line_that_ends_with_the_connection_is_a_line() {
+    let cluster = cluster(2, "");
+    let check = |line: &str, want: &str| {
+        let path = cluster.place().join("run/control.sock");
+        let mut client = UnixStream::connect(path).expect("it listens");
+        client.write_all(line.as_bytes()).expect("it reads");
+        client.shutdown(std::net::Shutdown::Write).expect("connected");
+        let mut told = String::new();
+        client.read_to_string(&mut told).expect("it answers and closes");
+        assert!(told.ends_with('\n') && told.contains(want), "{line}: {told}");
+    };
+    check("{\"v\":1,\"ask\":\"status\"}", "\"reply\":\"status\"");
+    check("{\"ask\":\"restart\"}", "\"version\"");
+    check("{\"ask\":\"restart\",\"wait\":true}\n", "no version");
+    check("{\"v\":1,\"ask\":\"restart\"", "\"malformed\"");
+    assert_eq!(cluster.status().generation, 1, "none of them asked for a roll");
+}
+
+/// Connects as somebody else: the kernel remembers who that was (socket(7), `SO_PEERCRED`). A thread of Linux
+/// may be another user than its process.
+fn connect_as(path: &std::path::Path, user: u32, groups: &[u32]) -> UnixStream {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    std::thread::scope(|scope| {
+        let connected = scope.spawn(|| {
+            let groups: Vec<Gid> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+            set_thread_groups(&groups)?;
+            set_thread_res_gid(group, group, group)?;
+            set_thread_res_uid(user, user, user)?;
+            UnixStream::connect(path)
+        });
+        connected.join().expect("no panic").expect("the socket's mode lets everybody connect")
+    })
+}
+
+#[test]
+fn p9_a_stranger_is_told_nothing_and_the_group_may_ask_and_not_change() {
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let cluster = cluster(2, "");
+    let path = cluster.place().join("run/control.sock");
+    // As a careless hand may leave it.
+    for (path, mode) in
+        [(cluster.place(), 0o755), (&cluster.place().join("run"), 0o755), (&path, 0o666)]
+    {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("ours");
+    }
+    let check = |groups: &[u32], text: &str, want: &str| {
+        let mut client = connect_as(&path, 65_534, groups);
+        client.write_all(text.as_bytes()).expect("it reads");
+        client.shutdown(std::net::Shutdown::Write).expect("connected");
+        let mut told = String::new();
+        client.read_to_string(&mut told).expect("it answers and closes");
+        assert!(told.contains(want), "{groups:?} {text}: {told}");
+    };
+    let own = rustix::process::getegid().as_raw();
+    let many: Vec<u32> = (100_000..100_200).chain([own]).collect();
+    let scrape = "GET /metrics HTTP/1.1\r\n\r\n";
+    for strange in [&[][..], &[65_533]] {
+        check(strange, "{\"v\":1,\"ask\":\"status\"}\n", "\"forbidden\"");
+        check(strange, "{\"v\":1,\"ask\":\"stop\"}\n", "\"forbidden\"");
+        check(strange, scrape, "HTTP/1.1 403");
+    }
+    for member in [&[own][..], &many] {
+        check(member, "{\"v\":1,\"ask\":\"status\"}\n", "\"reply\":\"status\"");
+        check(member, "{\"v\":1,\"ask\":\"stop\"}\n", "\"forbidden\"");
+        check(member, scrape, "HTTP/1.1 200");
+    }
+}

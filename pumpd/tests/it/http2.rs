@@ -282,3 +282,48 @@ fn an_event_stream_in_http_2_is_told_to_come_back() {
     let said = worker.hear();
     assert!(matches!(said, FromWorker::Draining { .. }), "{said:?}");
 }
+
+/// Each request in HTTP/2 may have an answer in memory that its client does not take.
+#[test]
+fn what_connections_in_http2_may_cost_has_a_limit_for_all_of_them_together() {
+    let (place, master) = (Place::new(""), StandIn::new());
+    let mut worker = TestWorker::start(&place, 1, &master);
+    // SETTINGS_MAX_CONCURRENT_STREAMS (section 6.5.2), which is the first thing that a server says.
+    let given = |client: &mut Client| -> Option<u32> {
+        let mut head = [0; 9];
+        client.socket.read_exact(&mut head).expect("its settings");
+        assert_eq!(head[3], SETTINGS);
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        client.socket.read_exact(&mut payload).expect("the rest of it");
+        let streams = payload.chunks_exact(6).find(|setting| setting[..2] == [0, 3])?;
+        Some(u32::from_be_bytes([streams[2], streams[3], streams[4], streams[5]]))
+    };
+    let (mut clients, mut all) = (Vec::new(), 0);
+    let mut refused = loop {
+        let mut client = Client::new(place.connect());
+        match given(&mut client) {
+            Some(streams) => all += streams,
+            None => break client,
+        }
+        clients.push(client);
+        assert!(clients.len() < 1000, "{all} requests at a time");
+    };
+    assert!(clients.len() > 100 && all <= 8192, "{}: {all}", clients.len());
+    let goaway = refused.frame().expect("it is told why");
+    // Before the first request, because too much is asked: section 7.
+    assert_eq!((goaway.kind, goaway.payload), (GOAWAY, vec![0, 0, 0, 0, 0, 0, 0, 0x0b]));
+    assert_eq!(refused.frame(), None);
+    // All others are served, and who comes when some have gone.
+    let last = clients.last_mut().expect("many");
+    last.ask(1, "GET", "/healthz", &[], true);
+    assert_eq!(last.answer(1).0, OK);
+    let mut one = place.connect();
+    one.write_all(REQUEST).expect("open");
+    assert!(answer(&mut one).starts_with("http/1.1 200"));
+    let before = worker.figures().open.all();
+    clients.truncate(10);
+    worker.eventually(|figures| figures.open.all() + 50 < before);
+    let mut next = Client::new(place.connect());
+    next.ask(1, "GET", "/healthz", &[], true);
+    assert_eq!(next.answer(1).0, OK);
+}

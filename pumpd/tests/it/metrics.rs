@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::Signal;
+use pump_control::ExitStatus;
 use pump_control::control::{Ask, Reply};
 use pump_test::openmetrics::Samples;
 use pump_test::{TestCluster, eventually, fake};
@@ -108,4 +109,22 @@ fn what_workers_did_outlives_them() {
         assert!(after.get(name) >= before.get(name), "{name} fell");
     }
     assert!(after.get("pump_request_seconds_count") >= Some(20.0));
+}
+
+/// It was in the middle of its request when the master became another build.
+#[test]
+fn a_scraper_that_is_slow_is_answered_by_whichever_master_there_is() {
+    let cluster = cluster(2, "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\n");
+    let path = cluster.place().join("run/control.sock");
+    let mut scraper = UnixStream::connect(path).expect("it listens");
+    scraper.write_all(b"GET /metrics HTTP/1.1\r\nHost: pu").expect("it reads");
+    // Whoever asks after it is answered after it was read.
+    let before = cluster.status().master;
+    let new = fake::other_build(pumpd(), cluster.place(), "new").expect("a copy");
+    assert_eq!(cluster.roll(Some(&new)).outcome.exit, ExitStatus::Done);
+    assert_ne!(cluster.status().master.build, before.build);
+    scraper.write_all(b"mp\r\n\r\n").expect("it reads");
+    let mut told = String::new();
+    scraper.read_to_string(&mut told).expect("it answers and closes");
+    assert!(told.starts_with("HTTP/1.1 200") && told.ends_with("# EOF\n"), "{told}");
 }

@@ -111,7 +111,7 @@ fn p4_a_build_whose_master_cannot_begin_is_refused_before_anything_is_touched() 
 
 #[test]
 fn p4_a_master_that_dies_after_its_exec_becomes_the_old_one_again() {
-    for how in [Break::Aborts, Break::OverflowsItsStack, Break::Fails, Break::Hangs] {
+    for how in [Break::Aborts, Break::OverflowsItsStack, Break::Exits, Break::Fails, Break::Hangs] {
         let folder = tempfile::tempdir().expect("a folder");
         let cluster = cluster();
         let before = cluster.master();

@@ -11,6 +11,7 @@ use pump_control::control::{Ask, ErrorCode, Reply};
 use pump_control::{Line, Lines, encode};
 
 use super::http::{self, Head, Wanted};
+use super::peer::{self, May};
 use crate::master::carried::CarriedClient;
 
 /// Requests of one client that wait for an answer. Until it has had one it is not read any more.
@@ -22,7 +23,7 @@ pub(super) struct Client {
     lines: Lines,
     speaks: Speaks,
     out: Vec<u8>,
-    may_change: bool,
+    may: May,
     /// It has said everything; closed when all is written.
     ending: bool,
     /// Answers that are still to come, so it is not closed before them.
@@ -41,7 +42,7 @@ impl Client {
     /// Takes a connection, which must not block.
     pub(super) fn new(stream: UnixStream) -> Self {
         Self {
-            may_change: may_change(&stream),
+            may: peer::may(&stream),
             stream,
             lines: Lines::new(MAX_CONTROL_LINE),
             speaks: Speaks::Nothing,
@@ -58,18 +59,20 @@ impl Client {
         Self {
             stream: UnixStream::from(stream),
             lines,
-            speaks: if carried.spoke { Speaks::Json } else { Speaks::Nothing },
+            speaks: match &carried.head {
+                Some(head) => Speaks::Http(head.clone()),
+                None if carried.spoke => Speaks::Json,
+                None => Speaks::Nothing,
+            },
             out: carried.unsaid.clone(),
-            may_change: carried.may_change,
+            may: match (carried.may_change, carried.may_not_ask) {
+                (true, _) => May::Change,
+                (false, false) => May::Ask,
+                (false, true) => May::Nothing,
+            },
             ending: carried.ending,
             awaited: carried.awaited,
         }
-    }
-
-    /// Whether another master could go on with it. Who asks over HTTP has been answered by then, or
-    /// is in the middle of a head, and asks again.
-    pub(super) fn is_carried(&self) -> bool {
-        !matches!(self.speaks, Speaks::Http(_))
     }
 
     /// What another master needs to know of it.
@@ -78,10 +81,15 @@ impl Client {
             id,
             heard: self.lines.unfinished().to_vec(),
             unsaid: self.out.clone(),
-            may_change: self.may_change,
+            may_change: self.may == May::Change,
             ending: self.ending,
             awaited: self.awaited,
             spoke: matches!(self.speaks, Speaks::Json),
+            head: match &self.speaks {
+                Speaks::Http(head) => Some(head.clone()),
+                Speaks::Nothing | Speaks::Json => None,
+            },
+            may_not_ask: self.may == May::Nothing,
         }
     }
 
@@ -127,7 +135,14 @@ impl Client {
         let mut buffer = [0; 4096];
         // One buffer a turn: a client that never stops writing must not keep the loop.
         match self.stream.read(&mut buffer) {
-            Ok(0) => self.ending = true,
+            Ok(0) => {
+                // Whoever says no more has ended its last line, too.
+                let rest = self.lines.rest();
+                if !rest.is_empty() {
+                    asks.extend(self.line(Line::Whole(rest)));
+                }
+                self.ending = true;
+            }
             Ok(length) => {
                 for line in self.lines.push(&buffer[..length]) {
                     // After a request over HTTP nothing more is heard.
@@ -135,11 +150,11 @@ impl Client {
                         asks.extend(self.line(line));
                     }
                 }
-                self.awaited = self.awaited.saturating_add(asks.len() as u32);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.is_deaf(),
         }
+        self.awaited = self.awaited.saturating_add(asks.len() as u32);
         asks
     }
 
@@ -154,7 +169,7 @@ impl Client {
             }
         }
         let Speaks::Http(head) = &mut self.speaks else {
-            return match understand(line, self.may_change) {
+            return match understand(line, self.may) {
                 Ok(ask) => Some(ask),
                 Err(error) => {
                     self.say(&error);
@@ -164,6 +179,7 @@ impl Client {
         };
         let wanted = head.line(&line)?;
         self.ending = true;
+        let wanted = if self.may == May::Nothing { Wanted::Forbidden } else { wanted };
         if wanted == Wanted::Metrics {
             return Some(Ask::Metrics);
         }
@@ -207,17 +223,13 @@ pub(super) fn busy(why: &str) -> Reply {
     Reply::Error { code: ErrorCode::Busy, message }
 }
 
-/// Whether the peer may change anything: root and our own user. Who may connect at all is said by the
-/// socket's mode, which is why a member of the group may ask for the status. Under `PrivateUsers=` all
-/// other users show as 65534.
-fn may_change(stream: &UnixStream) -> bool {
-    let peer = rustix::net::sockopt::socket_peercred(stream);
-    peer.is_ok_and(|peer| peer.uid.is_root() || peer.uid == rustix::process::geteuid())
-}
-
 /// A request, or what is wrong with the line. Unknown fields are dropped.
-pub(super) fn understand(line: Line, may_change: bool) -> Result<Ask, Reply> {
+pub(super) fn understand(line: Line, may: May) -> Result<Ask, Reply> {
     let error = |code, message: String| Err(Reply::Error { code, message });
+    if may == May::Nothing {
+        let message = "only root, the daemon's own user and members of its group may ask anything";
+        return error(ErrorCode::Forbidden, message.to_owned());
+    }
     let Line::Whole(bytes) = line else {
         let message = format!("the line is longer than {MAX_CONTROL_LINE} bytes");
         return error(ErrorCode::Oversized, message);
@@ -232,8 +244,9 @@ pub(super) fn understand(line: Line, may_change: bool) -> Result<Ask, Reply> {
     match value.get("v").and_then(serde_json::Value::as_u64) {
         Some(version) if version == u64::from(CONTROL_VERSION) => {}
         found => {
-            let found = found.map_or("none".to_owned(), |version| version.to_string());
-            let message = format!("the request has version {found}; this is {CONTROL_VERSION}");
+            let found = found.map_or("no version".to_owned(), |found| format!("version {found}"));
+            let message =
+                format!("the request has {found}; this understands \"v\":{CONTROL_VERSION}");
             return error(ErrorCode::Version, message);
         }
     }
@@ -248,7 +261,7 @@ pub(super) fn understand(line: Line, may_change: bool) -> Result<Ask, Reply> {
         }
     }
     match serde_json::from_value::<pump_control::control::Request>(value) {
-        Ok(request) if request.ask.changes() && !may_change => {
+        Ok(request) if request.ask.changes() && may != May::Change => {
             let message = "only root and the daemon's own user may ask for that".to_owned();
             error(ErrorCode::Forbidden, message)
         }
@@ -264,7 +277,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, want: Result<Ask, ErrorCode>) {
-        let got = understand(Line::Whole(line.into()), false).map_err(|reply| match reply {
+        let got = understand(Line::Whole(line.into()), May::Ask).map_err(|reply| match reply {
             Reply::Error { code, .. } => code,
             other => panic!("{other:?} is no error"),
         });
@@ -301,7 +314,7 @@ mod tests {
             let value = ["null", "-1", "[[]]", "{\"a\":1e999}", "\"\\ud800\"", "true"][value];
             let nearly = format!("{{\"v\":1,\"ask\":\"{name}\",\"{field}\":{value}}}");
             for line in [bytes, nearly.into_bytes()] {
-                if let Ok(ask) = understand(Line::Whole(line), false) {
+                if let Ok(ask) = understand(Line::Whole(line), May::Ask) {
                     prop_assert!(!ask.changes(), "{:?}", ask);
                 }
             }
@@ -324,7 +337,7 @@ mod tests {
         ) {
             let (ours, theirs) = UnixStream::pair().expect("a pair");
             ours.set_nonblocking(true).expect("a socket option");
-            let mut client = Client { may_change: false, ..Client::new(ours) };
+            let mut client = Client { may: May::Ask, ..Client::new(ours) };
             for piece in pieces {
                 // It may have been answered and be done.
                 if (&theirs).write_all(&piece).is_err() || client.is_ending() {

@@ -4,6 +4,7 @@ use pump_control::Line;
 
 use super::client::understand;
 use super::http::Head;
+use super::peer::May;
 
 /// Each line as one of our language, and all as the head of an HTTP request if they begin like one.
 pub(crate) fn lines(lines: Vec<Line>) {
@@ -19,6 +20,6 @@ pub(crate) fn lines(lines: Vec<Line>) {
             Line::Whole(bytes) => (Line::Whole(bytes.clone()), line),
             Line::Oversized => (Line::Oversized, line),
         };
-        let _asked = (understand(one, true), understand(other, false));
+        let _asked = (understand(one, May::Change), understand(other, May::Ask));
     }
 }

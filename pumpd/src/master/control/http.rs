@@ -4,6 +4,7 @@
 //! is skipped but for its first line, one answer, and the end of the connection. A body is not read.
 
 use pump_control::Line;
+use serde::{Deserialize, Serialize};
 
 /// Largest head of a request, in bytes. A scraper's has a few hundred.
 const MAX_HEAD: usize = 8 * 1024;
@@ -12,19 +13,23 @@ const MAX_HEAD: usize = 8 * 1024;
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// A request whose first line was seen.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
     wanted: Wanted,
     read: usize,
 }
 
 /// What a head asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Wanted {
     Metrics,
-    NotFound,
     NotAllowed,
     TooLarge,
+    /// Who asks is nobody to be told.
+    Forbidden,
+    #[serde(other)]
+    NotFound,
 }
 
 impl Head {
@@ -67,6 +72,9 @@ pub(crate) fn refused(wanted: Wanted) -> Vec<u8> {
     let (status, more, text) = match wanted {
         Wanted::NotAllowed => ("405 Method Not Allowed", "Allow: GET\r\n", "ask with GET\n"),
         Wanted::TooLarge => ("431 Request Header Fields Too Large", "", "the head is too large\n"),
+        Wanted::Forbidden => {
+            ("403 Forbidden", "", "this is for root and the group of the daemon\n")
+        }
         Wanted::NotFound | Wanted::Metrics => ("404 Not Found", "", "there is /metrics here\n"),
     };
     answer(status, "text/plain; charset=utf-8", more, text)

@@ -14,6 +14,9 @@
 //!   | length (4) | unsent bytes of it | bytes that were read of the next request
 //! ```
 //!
+//! The third one is the second with a 3 at its begin: who knows it answers in more words
+//! ([`super::Answer`]).
+//!
 //! The peer is an address with its port, or `unix`.
 
 use bytes::Bytes;
@@ -66,7 +69,7 @@ impl Message {
         match (version, &self.kind) {
             // That it is fresh is lost; who knows this version only makes nothing of it.
             (1, Kind::Between | Kind::Fresh) => Some([&[1], &peer[..], &self.carried].concat()),
-            (2, kind) => {
+            (2 | 3, kind) => {
                 let kind = match kind {
                     Kind::Between => 0,
                     Kind::Fresh => 1,
@@ -75,7 +78,7 @@ impl Message {
                 };
                 let lengths =
                     ((state.len() as u16).to_be_bytes(), (unsent.len() as u32).to_be_bytes());
-                let head = [&[2, kind], &peer[..], &lengths.0, state, &lengths.1].concat();
+                let head = [&[version, kind], &peer[..], &lengths.0, state, &lengths.1].concat();
                 Some([&head[..], unsent, &self.carried].concat())
             }
             _ => None,
@@ -87,7 +90,7 @@ impl Message {
         let (version, rest) = bytes.split_first()?;
         let (kind, rest) = match version {
             1 => (0, rest),
-            2 => rest.split_first().map(|(kind, rest)| (*kind, rest))?,
+            2 | 3 => rest.split_first().map(|(kind, rest)| (*kind, rest))?,
             _ => return None,
         };
         let (length, rest) = rest.split_first()?;
@@ -97,7 +100,7 @@ impl Message {
             address => Peer::Tcp(address.parse().ok()?),
         };
         let (mut state, mut unsent) = (&[][..], &[][..]);
-        if *version == 2 {
+        if *version >= 2 {
             let length;
             (length, rest) = rest.split_first_chunk()?;
             (state, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
@@ -157,6 +160,9 @@ mod tests {
         #[test]
         fn what_is_said_is_understood(message in message()) {
             let two = message.encode(2).expect("it is short");
+            let three = message.encode(3).expect("it is short");
+            prop_assert_eq!((three[0], &three[1..]), (3, &two[1..]));
+            prop_assert_eq!(Message::decode(&three), Some(message.clone()));
             prop_assert!(two.len() <= MAX_MESSAGE);
             prop_assert_eq!(Message::decode(&two), Some(message.clone()));
             match (message.encode(1), &message.kind) {
@@ -177,6 +183,7 @@ mod tests {
             let _ = Message::decode(&noise);
             let _ = Message::decode(&[&bytes[..cut], &noise[..]].concat());
             let _ = Message::decode(&[&[2, 3][..], &noise].concat());
+            let _ = Message::decode(&[&[3, 3][..], &noise].concat());
         }
     }
 }
