@@ -9,7 +9,7 @@ use pump_control::ExitStatus;
 
 use crate::commands::{
     account, auto_upgrade, bundle, completions, doctor, generate, history, hold, install, metrics,
-    package, restart, resume, rollback, start, status, stop, uninstall, upgrade,
+    package, restart, resume, rollback, start, status, stop, uninstall, upgrade, verify,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Upgrade(upgrade::UpgradeArgs),
     /// Put releases and their signatures into one file, for a machine without a network.
     Bundle(bundle::BundleArgs),
+    /// Check whether what is installed is what was signed.
+    Verify(verify::VerifyArgs),
     /// Go back to the release that ran before.
     Rollback(rollback::RollbackArgs),
     /// Finish or undo an upgrade or a rollback that was cut.

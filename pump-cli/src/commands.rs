@@ -19,6 +19,7 @@ pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod uninstall;
 pub(crate) mod upgrade;
+pub(crate) mod verify;
 
 use anyhow::Context as _;
 use pump_control::{ExitStatus, Layout};
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::Uninstall(args) => uninstall::run(args, &context),
         Command::Upgrade(args) => upgrade::run(args, &context),
         Command::Bundle(args) => bundle::run(args, &context),
+        Command::Verify(args) => verify::run(args, &context),
         Command::Rollback(args) => rollback::run(args, &context),
         Command::Resume(args) => resume::run(args, &context),
         Command::Hold(args) => hold::run(args, &context),

@@ -39,6 +39,7 @@ mod switch;
 mod systemd;
 mod tool;
 mod transaction;
+mod tree;
 mod trust;
 mod units;
 

@@ -209,7 +209,8 @@ impl Releases {
         Ok(())
     }
 
-    fn all(&self) -> Vec<Installed> {
+    /// Every unpacked release whose files are all there, in no order.
+    pub(crate) fn all(&self) -> Vec<Installed> {
         let Ok(listed) = fs::read_dir(self.layout.releases()) else { return Vec::new() };
         let names = listed.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         names.filter_map(|name| self.named(&name)).collect()

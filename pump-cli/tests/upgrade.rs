@@ -32,6 +32,8 @@ mod resume;
 mod roots;
 #[path = "upgrade/sources.rs"]
 mod sources;
+#[path = "upgrade/verify.rs"]
+mod verify;
 #[path = "upgrade/waits.rs"]
 mod waits;
 #[path = "upgrade/ways.rs"]

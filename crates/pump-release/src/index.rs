@@ -109,6 +109,9 @@ pub struct Artifact {
     pub sha256: Digest,
     /// SHA-256 of the `pumpd` in it.
     pub build: Digest,
+    /// SHA-256 of the `FILES` in it, for who looks at it once it is unpacked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Digest>,
 }
 
 /// Why bytes are no index.

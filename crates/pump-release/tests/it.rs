@@ -111,6 +111,7 @@ fn index(offered: &[ReleaseInfo]) -> Index {
             installed_size: 1,
             sha256: digest(0),
             build: info.build,
+            files: None,
         };
         let release = Release {
             version: info.version.clone(),

@@ -119,6 +119,7 @@ fn release(at: usize, made: &Made) -> Release {
             installed_size: 1,
             sha256: info.build,
             build: info.build,
+            files: None,
         }],
     }
 }

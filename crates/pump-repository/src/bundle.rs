@@ -44,6 +44,8 @@ pub struct Bundle {
     pub bytes: Vec<u8>,
     /// SHA-256 of `bytes`.
     pub sha256: Digest,
+    /// SHA-256 of its `FILES`, where that is known.
+    pub files: Option<Digest>,
     /// Size of what it unpacks to, in bytes.
     pub installed_size: u64,
 }
@@ -65,7 +67,9 @@ impl Bundle {
             let sha256 = sha256(&entry.bytes);
             list.insert(entry.path.clone(), ListedFile { mode: entry.mode, sha256 });
         }
-        entries.push(Entry::file("FILES", list.to_string().into_bytes()));
+        let list = list.to_string().into_bytes();
+        let files = Some(sha256(&list));
+        entries.push(Entry::file("FILES", list));
 
         let mut archive = tar::Builder::new(Vec::new());
         for entry in &entries {
@@ -81,7 +85,7 @@ impl Bundle {
             archive.append(&header, entry.bytes.as_slice())?;
         }
         let installed_size = entries.iter().map(|entry| entry.bytes.len() as u64).sum();
-        Self::compress(&archive.into_inner()?, installed_size)
+        Ok(Self { files, ..Self::compress(&archive.into_inner()?, installed_size)? })
     }
 
     /// A bundle of an archive as it is, for what no honest publisher would pack.
@@ -90,7 +94,7 @@ impl Bundle {
     /// When there is no memory for it.
     pub fn compress(archive: &[u8], installed_size: u64) -> anyhow::Result<Self> {
         let bytes = zstd::encode_all(archive, LEVEL).context("could not compress the bundle")?;
-        Ok(Self { sha256: sha256(&bytes), installed_size, bytes })
+        Ok(Self { sha256: sha256(&bytes), installed_size, files: None, bytes })
     }
 
     /// Writes it to a file.

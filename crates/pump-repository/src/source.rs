@@ -109,6 +109,7 @@ impl Source {
             installed_size: offer.bundle.installed_size,
             sha256: offer.bundle.sha256,
             build: offer.info.build,
+            files: offer.bundle.files,
         };
         let release = Release {
             version: offer.info.version.clone(),

@@ -128,7 +128,12 @@ fn p6_a_bundle_that_unpacks_to_more_than_was_signed_is_refused() {
 #[test]
 fn p6_what_is_no_bundle_at_all_is_refused() {
     let wanted = version("1.1.0");
-    let bundle = |bytes: Vec<u8>| Bundle { sha256: sha256(&bytes), bytes, installed_size: 1 << 20 };
+    let bundle = |bytes: Vec<u8>| Bundle {
+        sha256: sha256(&bytes),
+        bytes,
+        files: None,
+        installed_size: 1 << 20,
+    };
     refused(&bundle(b"not zstd".to_vec()), "the bundle is not one");
     refused(&bundle(Vec::new()), "the bundle is not one");
     refused(&Bundle::compress(b"not tar", 1 << 20).expect("compressed"), "the bundle is not one");
