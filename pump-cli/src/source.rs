@@ -5,6 +5,7 @@
 //! channel = "stable"                     # or "beta"
 //! mirrors = ["https://mirror.example"]   # asked in this order when the source fails
 //! ca = "/etc/pump/ca.pem"                # authorities besides those of the system
+//! proxy = "http://proxy.example:3128"    # instead of what the environment says
 //!
 //! [fetch]                                # what may take how long, in seconds
 //! connect_seconds = 10
@@ -59,6 +60,8 @@ pub(crate) struct Patience {
     pub(crate) bundle: Duration,
     /// Authorities besides those of the system.
     pub(crate) ca: Option<PathBuf>,
+    /// The proxy, instead of the environment's.
+    pub(crate) proxy: Option<Url>,
 }
 
 /// Most mirrors. Each may cost all the time there is.
@@ -77,6 +80,7 @@ struct File {
     #[serde(default)]
     mirrors: Vec<String>,
     ca: Option<PathBuf>,
+    proxy: Option<String>,
     #[serde(default)]
     fetch: Fetch,
     window: Option<policy::Windows>,
@@ -200,7 +204,16 @@ fn patience(file: &File, path: &Path, text: &str) -> Result<Patience, Failure> {
             Err(wrong(path, line, &format!("`{name} = {seconds}` is not from 1 to {MAX_SECONDS}")))
         }
     };
+    let proxy = match file.proxy.as_deref().map(Url::parse) {
+        None => None,
+        Some(Ok(url)) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Some(url),
+        Some(_) => {
+            let line = line_of(text, text.find("proxy").unwrap_or(0));
+            return Err(wrong(path, line, "`proxy` is no http:// or https:// URL"));
+        }
+    };
     Ok(Patience {
+        proxy,
         connect: limit("connect_seconds", connect_seconds, 10)?,
         silent: limit("silent_seconds", silent_seconds, 30)?,
         metadata: limit("metadata_seconds", metadata_seconds, 120)?,

@@ -3,7 +3,7 @@
 //! A request has a limit for connecting and for each silence; who asks has one for everything. What a
 //! server or a line may get over is tried again, after a pause that differs from machine to machine,
 //! or the one that the server asks for (`Retry-After`, RFC 9110, section 10.2.3). Proxies are taken
-//! from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, authorities from the system, from `SSL_CERT_FILE`
+//! from `proxy` in `upgrade.toml`, else from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, authorities from the system, from `SSL_CERT_FILE`
 //! and from `ca` in `upgrade.toml`.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pump_control::ExitStatus;
 use reqwest::header::{HeaderMap, HeaderName, IF_RANGE, RANGE, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, StatusCode, redirect};
+use reqwest::{Certificate, Client, NoProxy, Proxy, Response, StatusCode, redirect};
 use tough::{TransportError, TransportErrorKind};
 use url::Url;
 
@@ -71,6 +71,10 @@ impl Web {
                     .hint(format!("give the certificates of your authorities as PEM in `{file}`"))
             })?;
             client = client.tls_certs_merge(found);
+        }
+        if let Some(proxy) = &patience.proxy {
+            let proxy = Proxy::all(proxy.clone()).context("could not use `proxy`")?;
+            client = client.proxy(proxy.no_proxy(NoProxy::from_env()));
         }
         Ok(Self { client: client.build().context("could not set up HTTP")? })
     }

@@ -280,7 +280,32 @@ fn b08_a_proxy_is_gone_through_with_name_and_password() {
         assert_eq!(code, Some(10), "{said}");
         assert_eq!(proxy.asked("").len(), before, "the proxy was asked");
     }
-    assert_eq!(new.version, "1.1.0");
+    // A timer has no environment of anybody's.
+    let before = proxy.asked("").len();
+    let line = format!("proxy = \"http://user:pass@{}\"", proxy.address());
+    place.fetch_from(&plain.url(), &line);
+    arrives(&place, &new);
+    assert!(proxy.asked("tar.zst").len() == 1 && proxy.asked("").len() > before);
+}
+
+#[test]
+fn b08_a_server_that_is_never_silent_for_long_has_a_limit_too() {
+    let (place, server, _) = offered();
+    let limits = "silent_seconds = 600\nmetadata_seconds = 1\nbundle_seconds = 1\n";
+    let text = format!("source = \"{}\"\n[fetch]\n{limits}", server.url());
+    fs::write(place.path("etc/pump/upgrade.toml"), text).expect("our own file");
+    for part in ["targets.json", "tar.zst"] {
+        server.once(part, Deed::StallAfter(10));
+        place.pump(&["upgrade"]).ended(75, "did not send all within 1 s");
+    }
+}
+
+#[test]
+fn nothing_is_told_on_the_way_when_nobody_wants_to_hear_it() {
+    let (place, _server, _) = offered();
+    let ran = place.pump(&["upgrade", "--quiet"]);
+    ran.ended(0, "");
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", ""));
 }
 
 #[test]
@@ -302,6 +327,7 @@ fn what_is_wrong_in_the_limits_is_told_with_its_line() {
         ("source = \"/srv\"\n[fetch]\nsilent_seconds = 0\n", "line 3: `silent_seconds = 0`"),
         ("source = \"/srv\"\nmirrors = [\"ftp://x\"]\n", "line 2: the mirror `ftp://x`"),
         ("source = \"/srv\"\n[fetch]\nslow = 1\n", "line 3: `slow = 1`: unknown field"),
+        ("source = \"/srv\"\n\nproxy = \"me\"\n", "line 3: `proxy` is no http://"),
     ] {
         fs::write(&config, text).expect("our own file");
         place.pump(&["upgrade"]).ended(78, says);
