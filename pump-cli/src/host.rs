@@ -7,6 +7,9 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// What tells a run that it is in a session of its own, and who has started it.
+pub(crate) const OWN_SESSION: &str = "PUMP_OWN_SESSION";
+
 /// The machine, as one run of `pump` sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
@@ -18,6 +21,8 @@ pub(crate) struct Host {
     pub(crate) can_ask: bool,
     /// Who typed `sudo`, as it tells (sudo(8)).
     pub(crate) login: Option<String>,
+    /// Who has started this run, where it was moved into a session of its own.
+    pub(crate) own_session: Option<String>,
     /// The file of this program, with links resolved. `None` where `/proc` cannot be read.
     pub(crate) program: Option<PathBuf>,
 }
@@ -30,6 +35,7 @@ impl Host {
             uid: nix::unistd::geteuid().as_raw(),
             can_ask: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
             login: std::env::var("SUDO_USER").ok(),
+            own_session: std::env::var(OWN_SESSION).ok(),
             program: std::env::current_exe().and_then(std::fs::canonicalize).ok(),
         }
     }

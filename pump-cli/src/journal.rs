@@ -11,7 +11,11 @@ use jiff::Timestamp;
 use pump_control::{ExitStatus, Layout};
 use serde::{Deserialize, Serialize};
 
+use crate::host::OWN_SESSION;
 use crate::json_lines;
+
+/// Longest name of a user that is kept, in characters (useradd(8)).
+const MAX_NAME: usize = 32;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +143,10 @@ pub(crate) fn who() -> String {
     // All bits set: nobody logged in, so a timer or a container started it.
     let uid = match login {
         Some(uid) if uid != u32::MAX => nix::unistd::Uid::from_raw(uid),
+        // A unit has no login; whoever moved the run into it has.
+        _ if std::env::var_os(OWN_SESSION).is_some() => {
+            return std::env::var(OWN_SESSION).unwrap_or_default().chars().take(MAX_NAME).collect();
+        }
         _ => nix::unistd::geteuid(),
     };
     match nix::unistd::User::from_uid(uid) {

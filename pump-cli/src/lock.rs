@@ -169,7 +169,7 @@ fn told(path: &Path) -> String {
 
 fn held(holder: &str) -> Failure {
     Failure::new(ExitStatus::Locked, format!("another run of pump is at work: {holder}"))
-        .hint("wait until it has ended; `pump status` shows what the server is doing")
+        .hint("wait until it has ended; `pump status --follow` shows it until then")
 }
 
 /// Who has the lock, as far as `/proc` shows it to this user (proc(5), `fdinfo`).

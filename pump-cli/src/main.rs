@@ -34,6 +34,7 @@ mod releases;
 mod report;
 mod roll;
 mod service;
+mod session;
 mod source;
 mod switch;
 mod systemd;

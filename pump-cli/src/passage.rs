@@ -86,6 +86,11 @@ impl Transition {
         }
     }
 
+    /// Whether the whole passage has ended with this line.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.is_end() && (self.hop >= self.of || self.state != State::Confirmed)
+    }
+
     /// Whether it is about being installed at all, and not about which release serves.
     pub(crate) fn is_about_all(&self) -> bool {
         matches!(self.action, Action::Install | Action::Uninstall)
@@ -155,15 +160,21 @@ pub(crate) fn last(layout: &Layout) -> io::Result<Last> {
     Ok(last_of(json_lines::read(&file(layout))?))
 }
 
+/// Every line of a passage, the newest last.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub(crate) fn of(layout: &Layout, passage: &str) -> io::Result<Vec<Transition>> {
+    let lines = json_lines::read(&file(layout))?.into_iter();
+    let lines = lines.filter_map(|line| serde_json::from_value::<Transition>(line).ok());
+    Ok(lines.filter(|line| line.passage == passage).collect())
+}
+
 fn last_of(mut lines: Vec<Value>) -> Last {
     let Some(line) = lines.pop() else { return Last::Ended };
     let format = line.get("format").and_then(Value::as_u64).unwrap_or(u64::from(FORMAT));
     match serde_json::from_value::<Transition>(line) {
-        Ok(last)
-            if last.state.is_end() && (last.hop >= last.of || last.state != State::Confirmed) =>
-        {
-            Last::Ended
-        }
+        Ok(last) if last.is_over() => Last::Ended,
         Ok(last) if last.state != State::Later && format <= u64::from(FORMAT) => {
             Last::Unfinished(Box::new(last))
         }

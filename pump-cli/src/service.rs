@@ -194,17 +194,22 @@ fn open_log(layout: &Layout) -> anyhow::Result<File> {
 }
 
 /// Starts the master, or who holds it, in a session of its own, so that it outlives the terminal.
-#[allow(unsafe_code)]
 fn spawn(program: &Path, role: &str, layout: &Layout, log: &File) -> anyhow::Result<Child> {
     let mut command = Command::new(program);
     command.arg(role).arg("--config").arg(layout.config());
     command.current_dir(layout.root()).stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log.try_clone()?);
+    leave_session(&mut command);
+    command.spawn().with_context(|| format!("could not start `{}`", program.display()))
+}
+
+/// Has a command begin with a session of its own, which no terminal hangs up.
+#[allow(unsafe_code)]
+pub(crate) fn leave_session(command: &mut Command) {
     // SAFETY: setsid(2) is async-signal-safe and touches no memory of this process.
     unsafe {
         command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
     }
-    command.spawn().with_context(|| format!("could not start `{}`", program.display()))
 }
 
 /// The last lines of the log since a start began.

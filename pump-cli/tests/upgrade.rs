@@ -32,6 +32,8 @@ mod resume;
 mod roots;
 #[path = "upgrade/sources.rs"]
 mod sources;
+#[path = "upgrade/terminal.rs"]
+mod terminal;
 #[path = "upgrade/verify.rs"]
 mod verify;
 #[path = "upgrade/waits.rs"]

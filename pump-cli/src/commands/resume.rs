@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::passage::Transition;
 use crate::releases::Releases;
 use crate::report::{Ended, Failure};
-use crate::{lock, ownership, passage};
+use crate::{lock, ownership, passage, session};
 
 /// `pump resume` has no flags of its own.
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,9 @@ pub(crate) struct ResumeArgs {}
 pub(crate) fn run(_args: ResumeArgs, context: &Context<'_>) -> Ended {
     context.need_root("resuming")?;
     ownership::refuse_packaged(context, "resume")?;
+    if let Some(ended) = session::outlive(context) {
+        return Ok(ended);
+    }
     let releases = Releases::of(&context.layout);
     let lock = lock::take(&context.layout)?;
     if let Some(cut) = passage::cut_all(&context.layout) {

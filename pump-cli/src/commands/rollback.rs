@@ -15,6 +15,7 @@ use crate::ownership;
 use crate::passage::{Passage, State};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
+use crate::session;
 use crate::switch::{self, Consent};
 
 /// Flags of `pump rollback`.
@@ -34,6 +35,11 @@ pub(crate) struct RollbackArgs {
 pub(crate) fn run(args: RollbackArgs, context: &Context<'_>) -> Ended {
     context.need_root("rolling back")?;
     ownership::refuse_packaged(context, "rollback")?;
+    if !args.dry_run
+        && let Some(ended) = session::outlive(context)
+    {
+        return Ok(ended);
+    }
     let releases = Releases::of(&context.layout);
     installed(context, &releases)?;
     let lock = lock::take(&context.layout)?;

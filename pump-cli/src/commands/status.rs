@@ -2,6 +2,7 @@
 //!
 //! `table` shows the processes, wide or narrow; `--json` has everything.
 
+mod follow;
 mod table;
 
 use anyhow::Context as _;
@@ -17,11 +18,18 @@ use crate::service;
 /// How wide it is where nobody can say.
 const USUAL_WIDTH: usize = 100;
 
-/// `pump status` has no flags of its own.
+/// Flags of `pump status`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct StatusArgs {}
+pub(crate) struct StatusArgs {
+    /// Show an upgrade or a rollback that is under way until it has ended, and end as it does.
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
 
-pub(crate) fn run(_args: StatusArgs, context: &Context<'_>) -> Ended {
+pub(crate) fn run(args: StatusArgs, context: &Context<'_>) -> Ended {
+    if args.follow {
+        return follow::follow(context);
+    }
     let cut = unfinished(context);
     let status = service::status(context).map_err(|failure| match &cut {
         // What has to be done first comes first.

@@ -31,6 +31,7 @@ use crate::passage::{Passage, State};
 use crate::portable;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure, Report};
+use crate::session;
 use crate::source;
 use crate::switch::{self, Running};
 use crate::trust;
@@ -100,13 +101,19 @@ pub(crate) struct UpgradeArgs {
 pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
     context.need_root("upgrading")?;
     ownership::refuse_packaged(context, "upgrade")?;
+    let looks = args.check || args.dry_run;
+    if !looks
+        && !args.unattended
+        && let Some(ended) = session::outlive(context)
+    {
+        return Ok(ended);
+    }
     if context.layout.is_packaged() {
         return packaged::run(&args, context);
     }
     let releases = Releases::of(&context.layout);
     installed(context, &releases)?;
     let lock = lock::take(&context.layout)?;
-    let looks = args.check || args.dry_run;
     if !looks && let Settled::Again(last) = finish(context, &lock, &releases)? {
         // It begins anew here, with what is asked for now.
         superseded(context, &last)?;

@@ -81,7 +81,11 @@ fn forth_and_back(rounds: u64, new_per_second: u32) {
             assert_eq!(place.link("current"), Some(goal.clone()), "round {round}, {victim:?}");
             let status = ready(&served);
             let serves = status["workers_build"]["build"].as_str().expect("text").to_owned();
-            assert!(goal.ends_with(&serves[..8]), "round {round}, {victim:?}: {serves} serves");
+            assert!(
+                goal.ends_with(&serves[..8]),
+                "round {round}, {victim:?} after {moment:?}: {goal} is current and {serves} serves\n{}",
+                log(&served)
+            );
         }
     }
     let report = load.stop();
@@ -101,6 +105,14 @@ fn forth_and_back(rounds: u64, new_per_second: u32) {
         let audit = report.ledger().check(Some(author), &outbox);
         assert!(audit.problems.is_empty(), "{author}: {audit:?}");
     }
+}
+
+/// The end of the server's log.
+fn log(served: &Served) -> String {
+    let text = std::fs::read_to_string(served.place.path("var/log/pump/pumpd.log"));
+    let text = text.unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 /// A number that looks random and is always the same for the same seed.

@@ -128,6 +128,9 @@ impl<'a> Sweep<'a> {
             if let Some(point) = out.get(number) {
                 self.removal(&mut removals, point)?;
             }
+            if number % 20 == 19 {
+                say("sweep", &format!("{number} of {}", into.len().max(out.len())));
+            }
         }
         place.clear()?;
         Ok([installs, removals])
