@@ -151,7 +151,15 @@ pub(crate) fn hash(mut from: impl Read) -> io::Result<Digest> {
 }
 
 fn write(from: &mut impl Read, to: &Path, path: &str, mode: u32) -> Result<Digest, BundleError> {
-    let failed = |source| io_error(path, source);
+    // In a folder of our own these say that the archive contradicts itself, and nothing about the disk.
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::AlreadyExists => {
+            wrong(format!("`{path}` has a file in the place of a folder, or the other way round"))
+        }
+        _ => io_error(path, source),
+    };
     if let Some(folder) = to.parent() {
         make_folders(folder).map_err(failed)?;
     }

@@ -99,6 +99,8 @@ fn p6_whatever_would_leave_the_release_or_is_no_plain_file_is_refused() {
         (link("bin/hard", EntryType::Link, "bin/pumpd"), "not a regular file"),
         (link("bin", EntryType::Symlink, "/tmp"), "not a regular file"),
         (link("dev", EntryType::Char, ""), "not a regular file"),
+        (link("disk", EntryType::Block, ""), "not a regular file"),
+        (link("sparse", EntryType::GNUSparse, ""), "not a regular file"),
         (link("pipe", EntryType::Fifo, ""), "not a regular file"),
         (link("folder", EntryType::Directory, ""), "not a regular file"),
         (Odd { kind: EntryType::XHeader, ..odd("pax") }, "not a regular file"),
@@ -107,6 +109,8 @@ fn p6_whatever_would_leave_the_release_or_is_no_plain_file_is_refused() {
         (Odd { mode: 0o666, ..odd("open") }, "0755 is the most"),
         (odd("bin/pumpd"), "stands twice"),
         (odd("unlisted"), "not listed in `FILES`"),
+        (odd("bin/pumpd/in"), "in the place of a folder"),
+        (odd("share/man"), "in the place of a folder"),
     ] {
         let odd = [odd];
         for (before, after) in [(&[][..], &odd[..]), (&odd[..], &[][..])] {
@@ -123,6 +127,15 @@ fn p6_a_bundle_that_unpacks_to_more_than_was_signed_is_refused() {
     let bomb = Odd { bytes: vec![0; 64 << 20], ..odd("share/zeros") };
     let bytes = archive(&wanted, &[bomb], &[]);
     refused(&Bundle::compress(&bytes, 1 << 20).expect("compressed"), "unpacks to more than");
+}
+
+/// What is decompressed looks back so far, at most, and has to be kept in memory for it.
+#[test]
+fn p6_a_bundle_that_would_take_all_memory_is_refused() {
+    // A frame of zstd (RFC 8878, 3.1.1) with a window of 2 GiB and one empty block.
+    let bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3, 0x01, 0x00, 0x00];
+    let bundle = Bundle { sha256: sha256(&bytes), bytes, files: None, installed_size: 1 << 20 };
+    refused(&bundle, "the bundle is not one");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn without_a_root_nothing_is_believed() {
 }
 
 #[test]
-fn p6_a_flipped_byte_or_a_missing_end_is_refused() {
+fn b04_p6_a_flipped_byte_or_a_missing_end_is_refused() {
     let place = Place::new();
     place.offer(&version("1.1.0"));
     let file = place.bundle_file(&version("1.1.0"));
@@ -68,7 +68,7 @@ fn p6_a_release_for_another_machine_is_refused() {
 }
 
 #[test]
-fn p6_metadata_signed_by_a_stranger_is_refused() {
+fn b04_p6_metadata_signed_by_a_stranger_is_refused() {
     let place = Place::new();
     let stranger = Place::new();
     stranger.offer(&version("1.1.0"));
@@ -88,7 +88,7 @@ fn p6_metadata_signed_by_a_stranger_is_refused() {
 }
 
 #[test]
-fn p6_expired_metadata_is_refused() {
+fn b05_p6_expired_metadata_is_refused() {
     let place = Place::new();
     let new = version("1.1.0");
     let yesterday = Expiry::in_days(Timestamp::now(), -1);
@@ -103,7 +103,7 @@ fn p6_expired_metadata_is_refused() {
 }
 
 #[test]
-fn p6_metadata_older_than_what_was_seen_is_refused() {
+fn b06_p6_metadata_older_than_what_was_seen_is_refused() {
     let place = Place::new();
     let kept = place.folder().join("old-metadata");
     copy(&place.source.dir().join("metadata"), &kept);
