@@ -1,6 +1,7 @@
 //! Listening sockets: taken over from the master, accepted on until the drain begins.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ impl Listener {
 
     /// Accepts until the drain begins. What waits in the kernel's queue then is for other workers.
     pub(super) async fn accept(self, serving: Serving, connections: Arc<Semaphore>) {
+        let mut leaving = pin!(serving.draining.clone().begun());
         loop {
             // At the limit nobody is turned away: the queue belongs to all workers.
             let next = async {
@@ -58,7 +60,7 @@ impl Listener {
             };
             let (permit, accepted) = tokio::select! {
                 biased;
-                () = serving.draining.clone().begun() => return,
+                () = &mut leaving => return,
                 next = next => next,
             };
             let Ok(permit) = permit else { return };

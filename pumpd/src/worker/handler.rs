@@ -21,6 +21,7 @@ use super::connection::Serving;
 use super::drain::Draining;
 use super::event_stream::Opening;
 use super::figures::Counters;
+use super::stream::Traffic;
 use crate::faults;
 
 /// Answers the requests of one connection.
@@ -34,6 +35,8 @@ struct Desk {
     draining: Draining,
     /// Where event streams go. In HTTP/2 they stay where they are.
     opening: Option<Opening>,
+    /// Of a connection in HTTP/1, which ends with the request that says so.
+    traffic: Option<Arc<Traffic>>,
     /// No other worker takes the connection.
     stays: bool,
     peer: Peer,
@@ -43,16 +46,18 @@ impl Handler {
     pub(super) fn new(
         serving: &Serving,
         activity: &Arc<Activity>,
-        opening: Option<Opening>,
+        one: Option<(Opening, Arc<Traffic>)>,
         stays: bool,
         peer: Peer,
     ) -> Self {
+        let (opening, traffic) = one.unzip();
         Self(Arc::new(Desk {
             service: serving.service.clone(),
             counters: Arc::clone(&serving.counters),
             activity: Arc::clone(activity),
             draining: serving.draining.clone(),
             opening,
+            traffic,
             stays,
             peer,
         }))
@@ -81,6 +86,10 @@ impl Desk {
             name_the_host(&mut request);
         }
         let closes = closes(&request);
+        if let (true, true, Some(traffic)) = (closes, request.body().is_end_stream(), &self.traffic)
+        {
+            traffic.has_said_all();
+        }
         // With a part of a body to come, what the client says next is not a request. In HTTP/1.0 there
         // are no chunks.
         let may_open = request.version() == Version::HTTP_11

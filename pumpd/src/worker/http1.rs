@@ -60,7 +60,8 @@ pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {
     let traffic = stream.traffic();
     let head = Head::new(stream.traffic());
     let opening = Opening::default();
-    let handler = Handler::new(serving, &activity, Some(opening.clone()), stays, peer);
+    let one = (opening.clone(), Arc::clone(&traffic));
+    let handler = Handler::new(serving, &activity, Some(one), stays, peer);
     let mut hyper = http1::Builder::new()
         .timer(head.clone())
         .header_read_timeout(NEVER)
@@ -117,6 +118,8 @@ impl Watched<'_> {
         loop {
             let stage = stages.borrow_and_update().clone();
             tokio::select! {
+                // In this order a connection that is done at once has waited for nothing.
+                biased;
                 released = self.until_released(hyper, &stage, timer.as_mut()) => return released,
                 Ok(()) = stages.changed() => {}
             }

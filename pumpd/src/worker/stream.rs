@@ -2,7 +2,9 @@
 //!
 //! A [`Stream`] ends a connection the way RFC 9112 section 9.6 asks for: it closes its writing half,
 //! reads on until the client has closed too, and only then lets go. A close with unread bytes would
-//! make the kernel send a reset, which can destroy an answer that is still on its way.
+//! make the kernel send a reset, which can destroy an answer that is still on its way. A client that has said
+//! that it will send nothing more, and of which nothing is there, is not waited for: nothing can come that
+//! would make a reset.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use pump_http::Peer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -53,6 +55,8 @@ pub(super) struct Traffic {
     unflushed: AtomicBool,
     /// Whether [`LEAVING_SOON`] is to be written.
     says_goaway: AtomicBool,
+    /// Whether the client has said all that it will say.
+    said_all: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -85,6 +89,12 @@ impl Traffic {
 
     pub(super) fn is_flushed(&self) -> bool {
         !self.unflushed.load(Ordering::Relaxed)
+    }
+
+    /// The client has said `close` with a request that has no body, so it must not send another one: RFC 9112,
+    /// section 9.6.
+    pub(super) fn has_said_all(&self) {
+        self.said_all.store(true, Ordering::Relaxed);
     }
 
     /// In HTTP/2: the client is told that there will be an end, with the next flush.
@@ -126,7 +136,10 @@ impl Stream {
         let mut buffer = ReadBuf::uninit(&mut space);
         ready!(self.socket.poll_read(cx, &mut buffer))?;
         let read = buffer.filled();
-        self.carried = [&self.carried[..], read].concat().into();
+        self.carried = match self.carried.is_empty() {
+            true => Bytes::copy_from_slice(read),
+            false => [&self.carried[..], read].concat().into(),
+        };
         Poll::Ready(Ok(read.len()))
     }
 
@@ -202,9 +215,9 @@ impl Read for Stream {
     ) -> Poll<io::Result<()>> {
         if !self.carried.is_empty() {
             let length = cursor.remaining().min(self.carried.len());
-            let part = self.carried.split_to(length);
             self.traffic.read.fetch_add(length as u64, Ordering::Relaxed);
-            cursor.put_slice(&part);
+            cursor.put_slice(&self.carried[..length]);
+            self.carried.advance(length);
             return Poll::Ready(Ok(()));
         }
         // Through a buffer of our own: 8 KiB copied is cheaper than an unsafe block is to keep.
@@ -265,6 +278,14 @@ impl Write for Stream {
         let stream = &mut *self;
         if stream.closing.is_none() {
             ready!(stream.socket.shut_down(cx))?;
+            if stream.traffic.said_all.load(Ordering::Relaxed) {
+                let mut space = [MaybeUninit::uninit(); 1];
+                let mut buffer = ReadBuf::uninit(&mut space);
+                let more = stream.socket.poll_read(cx, &mut buffer);
+                if more.is_pending() || buffer.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
         }
         let closing = stream.closing.get_or_insert_with(|| Closing {
             until: Box::pin(tokio::time::sleep(LINGER_FOR)),

@@ -4,6 +4,7 @@
 //! kept, whoever reads them next: hyper here, or another worker.
 
 use std::future::poll_fn;
+use std::task::Poll;
 
 use tokio::time::Instant;
 
@@ -44,6 +45,13 @@ fn begun(at: &At, carried: &[u8]) -> Begun {
 
 /// Waits until something comes, it has waited long enough, or it goes to another worker.
 pub(super) async fn wait(serving: &Serving, mut connection: Connection) -> Woken {
+    // Mostly the request is there as soon as its connection: then nothing has to be waited for.
+    if matches!(connection.at, At::Fresh) && !serving.draining.has_begun() {
+        let read = poll_fn(|cx| Poll::Ready(connection.stream.poll_more(cx).is_ready())).await;
+        if read && begun(&connection.at, connection.stream.carried()) == Begun::One {
+            return Woken::Asks(connection);
+        }
+    }
     let mut stages = serving.draining.stages(connection.activity.number());
     let since = match connection.at {
         At::Between { since } => since,

@@ -23,6 +23,33 @@ fn accepted(cluster: &TestCluster) {
     answer(&mut probe);
 }
 
+/// Nothing can come of them any more, so there is nothing to wait for; of somebody who has not said so there is.
+#[test]
+fn connections_whose_clients_have_said_that_this_was_all_are_closed_at_once() {
+    const MANY: usize = 300;
+    const LAST: &[u8] =
+        b"GET /healthz HTTP/1.1\r\nHost: social.example\r\nConnection: close\r\n\r\n";
+
+    let cluster = cluster(1, PATIENT);
+    accepted(&cluster);
+    let [worker] = &cluster.workers()[..] else { panic!("one worker") };
+    let open = || worker.descriptors().expect("it lives");
+    let before = open();
+    let done: Vec<_> = (0..MANY)
+        .map(|_| {
+            let mut client = connect(&cluster);
+            client.write_all(LAST).expect("open");
+            let mut text = String::new();
+            client.read_to_string(&mut text).expect("an orderly close, no reset");
+            assert!(text.ends_with("alive\n"), "{text}");
+            client
+        })
+        .collect();
+    // The clients' ends are open still.
+    assert!(open() < before + MANY / 3, "{} descriptors, {before} before", open());
+    drop(done);
+}
+
 /// Asks the server to stop and waits until it has heard.
 fn begin_stop(cluster: &TestCluster) {
     cluster.signal(Signal::SIGTERM);
