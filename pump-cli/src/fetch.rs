@@ -129,7 +129,7 @@ fn one(
 ) -> Result<Believed, Failure> {
     trust.may_speak_for(&trust.root, address)?;
     let mut floors = Floors::read(layout)?;
-    let cache = Cache::open(layout, trust)?;
+    let cache = Cache::open(layout, trust).map_err(|error| not_kept(layout, &error))?;
     let carrier = Carrier::new(address, &wish.patience)?;
     let limit = wish.patience.metadata;
     let load = |enforced: ExpirationEnforcement| {
@@ -153,7 +153,7 @@ fn one(
     let mut loaded = load(enforced)?;
     // Where there is a floor it decides what is older: it knows when a publisher starts counting afresh.
     if floors.knows(trust) && matches!(&loaded, Ok(Err(error)) if refusal::is_older(error)) {
-        cache.empty().context("could not leave the kept metadata aside")?;
+        cache.empty().map_err(|error| not_kept(layout, &error.into()))?;
         loaded = load(enforced)?;
     }
     // tough takes a next root that could not be fetched for one that does not exist.
@@ -176,11 +176,19 @@ fn one(
     floors.raise(trust, &repository, (!expired).then_some(now))?;
     let index = runtime.block_on(index(&repository, address, wish.channel, limit))?;
     refuse_a_clock_behind(&index.0, now)?;
-    cache.keep()?;
+    cache.keep().map_err(|error| not_kept(layout, &error))?;
     let waived = waive.filter(|_| expired).map(|reason| {
         format!("metadata that expired on {:.0} was accepted: {reason}", until(&repository))
     });
     Ok((repository, index, waived))
+}
+
+/// What the disk cannot keep now it could keep less of a release.
+fn not_kept(layout: &Layout, error: &anyhow::Error) -> Failure {
+    Failure::new(ExitStatus::Preflight, format!("{error:#}; nothing was changed")).hint(format!(
+        "`df {0}` and `ls -ld {0}` tell what is wrong there",
+        layout.upgrade_data().display()
+    ))
 }
 
 /// Expiry means nothing without a clock.

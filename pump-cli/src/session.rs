@@ -23,7 +23,7 @@ use crate::units::SERVING;
 const SYSTEMD_RUN: &str = "/usr/bin/systemd-run";
 
 /// What of the caller's environment the run needs: the way to the source, and how to print.
-const PASSED: [&str; 14] = [
+const PASSED: [&str; 16] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",
@@ -32,6 +32,8 @@ const PASSED: [&str; 14] = [
     "all_proxy",
     "NO_PROXY",
     "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
     "TERM",
     "COLUMNS",
     "NO_COLOR",

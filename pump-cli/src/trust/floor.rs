@@ -167,7 +167,10 @@ impl Floors {
         if self.floors.len() > MAX_PUBLISHERS {
             self.floors.remove(0);
         }
-        self.write().map_err(Failure::from)
+        self.write().map_err(|error| {
+            Failure::new(ExitStatus::Preflight, format!("{error:#}; nothing was changed"))
+                .hint(format!("`df` and `ls -l {}` tell what is wrong there", self.path.display()))
+        })
     }
 
     fn write(&self) -> anyhow::Result<()> {

@@ -89,6 +89,25 @@ fn b06_kept_metadata_that_is_lost_or_torn_costs_nothing() {
     assert_eq!(fs::read_dir(&all).expect("it is there").count(), 1);
 }
 
+#[test]
+fn b03_what_the_disk_cannot_keep_is_no_forgery() {
+    let place = Place::new();
+    place.offer(&version("1.1.0"));
+    let data = place.path("var/lib/pump-upgrade");
+    fs::create_dir_all(&data).expect("our own folder");
+    let before = place.program();
+    // Where a folder should be made, or a file renamed to, something else lies.
+    fs::write(data.join("tuf"), "").expect("our own file");
+    place.pump(&["upgrade"]).ended(50, "nothing was changed").ended(50, "hint: `df ");
+    fs::remove_file(data.join("tuf")).expect("our own file");
+    fs::create_dir(data.join("parts")).expect("our own folder");
+    fs::create_dir(data.join("parts/of-another")).expect("our own folder");
+    place.pump(&["upgrade"]).ended(50, "could not keep the bundle");
+    place.is_untouched(&before);
+    fs::remove_dir(data.join("parts/of-another")).expect("our own folder");
+    place.pump(&["upgrade"]).ended(0, "");
+}
+
 /// Runs `pump` with a clock that is so many seconds off: a library between it and the C library says so.
 pub(crate) fn at(place: &Place, seconds: i64, words: &[&str]) -> Ran {
     let library = place.folder().join("clock.so");
