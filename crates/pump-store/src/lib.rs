@@ -21,6 +21,8 @@ mod notes;
 mod password;
 mod pool;
 mod rows;
+#[cfg(feature = "sample")]
+mod sample;
 mod scratch;
 mod site;
 mod tokens;
@@ -42,6 +44,8 @@ pub use migrate::{
     migrate, state,
 };
 pub use notes::{Author, MediaType, NewNote, Note, NoteState};
+#[cfg(feature = "sample")]
+pub use sample::{SAMPLE_NAME, sample};
 pub use site::Usage;
 pub use tokens::{Token, TokenHash, TokenKind};
 pub use trial::Trial;

@@ -5,6 +5,7 @@
 //! other things as well the times are worse, never better.
 
 mod measure;
+mod migration;
 mod unit;
 
 use std::fmt::Write;
@@ -33,6 +34,12 @@ pub(crate) struct Args {
     /// Measure this `pumpd` instead of building one.
     #[arg(long, value_name = "FILE", hide = true)]
     pumpd: Option<PathBuf>,
+    /// Migrate a database of this many notes beside a server that is read and written, instead.
+    #[arg(long, value_name = "NOTES", num_args = 0..=1, default_missing_value = "10000000")]
+    migration: Option<i64>,
+    /// The server that is read and written meanwhile, of before the migration.
+    #[arg(long, value_name = "FILE", requires = "migration")]
+    old: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -41,6 +48,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.pumpd {
         Some(path) => keep(path, &old)?,
         None => keep(&build()?, &old)?,
+    }
+    if let Some(notes) = args.migration {
+        return migration::run(&old, args.old.as_deref(), notes);
     }
     let new = pump_test::fake::other_build(&old, folder.path(), "pumpd-next")?;
 
@@ -138,6 +148,6 @@ fn rolls_table(rolls: &Rolls) -> String {
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what the chore is for")]
-fn print(text: &str) {
+pub(in crate::figures) fn print(text: &str) {
     println!("{text}");
 }
