@@ -8,8 +8,9 @@ use clap::{Parser, Subcommand};
 use pump_control::ExitStatus;
 
 use crate::commands::{
-    account, auto_upgrade, bundle, completions, doctor, generate, history, hold, install, metrics,
-    package, restart, resume, rollback, start, status, stop, uninstall, upgrade, verify,
+    account, auto_upgrade, backup, bundle, completions, doctor, finalize, generate, history, hold,
+    install, metrics, package, restart, restore, resume, rollback, start, status, stop, uninstall,
+    upgrade, verify,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -77,6 +78,12 @@ pub(crate) enum Command {
     Start(start::StartArgs),
     /// Stop the server and close its sockets.
     Stop(stop::StopArgs),
+    /// Copy the database while it is used, and show and check the copies there are.
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the database.
+    Restore(restore::RestoreArgs),
+    /// Give up the way back: take away what only older releases need in the database.
+    Finalize(finalize::FinalizeArgs),
     /// Manage accounts.
     Account(account::AccountArgs),
     /// Print a completion script for a shell.

@@ -2,9 +2,11 @@
 
 pub(crate) mod account;
 pub(crate) mod auto_upgrade;
+pub(crate) mod backup;
 pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod finalize;
 pub(crate) mod generate;
 pub(crate) mod history;
 pub(crate) mod hold;
@@ -12,6 +14,7 @@ pub(crate) mod install;
 pub(crate) mod metrics;
 pub(crate) mod package;
 pub(crate) mod restart;
+pub(crate) mod restore;
 pub(crate) mod resume;
 pub(crate) mod rollback;
 pub(crate) mod start;
@@ -64,6 +67,9 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::Restart(args) => restart::run(args, &context),
         Command::Start(args) => start::run(args, &context),
         Command::Stop(args) => stop::run(args, &context),
+        Command::Backup(args) => backup::run(args, &context),
+        Command::Restore(args) => restore::run(args, &context),
+        Command::Finalize(args) => finalize::run(args, &context),
         Command::Account(args) => account::run(args, &context),
         Command::Completions(args) => completions::run(args, &context),
         Command::Generate(args) => generate::run(args, &context),

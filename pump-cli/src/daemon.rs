@@ -3,13 +3,15 @@
 //! What touches data runs as the service's user, and the identity is dropped before the program is
 //! started, so nothing of root's is open in it.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::Context as _;
 use nix::unistd::User;
+use pump_control::answers::{Copied, Database, Filling, Migrated};
 use pump_control::constants::KEPT_OUTPUT_LINES;
 use pump_control::{Checked, Created, ExitStatus, Layout, USER};
 
@@ -81,6 +83,88 @@ impl Daemon {
         self.run(identity, &["migrate"], config, None).map(drop)
     }
 
+    /// What the database is, and what is left to do there.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(crate) fn database(&self, identity: Identity, config: &Path) -> Result<Database, Failure> {
+        let output = self.run(identity, &["database"], config, None)?;
+        self.parse(&output.stdout)
+    }
+
+    /// Expands the database and brings old rows along, or contracts it as well. Each line of progress is
+    /// told as it comes.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(crate) fn migrate_slowly(
+        &self,
+        layout: &Layout,
+        contract: bool,
+        mut tell: impl FnMut(Filling),
+    ) -> Result<Migrated, Failure> {
+        let words: &[&str] = if contract { &["migrate", "--contract"] } else { &["migrate"] };
+        let mut command = self.command(Identity::of_data(layout), words, &layout.config())?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.spawn(&mut command)?;
+        let mut done = None;
+        if let Some(output) = child.stdout.take() {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let value: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                match serde_json::from_value(value["filling"].clone()) {
+                    Ok(filling) => tell(filling),
+                    Err(_) => done = serde_json::from_value(value).ok(),
+                }
+            }
+        }
+        let output = child.wait_with_output().context("could not wait for pumpd")?;
+        if !output.status.success() {
+            return Err(self.failure(words, &output));
+        }
+        let silent = || format!("`{}` did not say what it has done", self.program.display());
+        Ok(done.with_context(silent)?)
+    }
+
+    /// Copies the database into a file that is open for writing.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(crate) fn backup(&self, layout: &Layout, to: File) -> Result<Copied, Failure> {
+        let words = ["backup", "-"];
+        let mut command = self.command(Identity::of_data(layout), &words, &layout.config())?;
+        command.stdin(Stdio::null()).stdout(to).stderr(Stdio::piped());
+        let child = self.spawn(&mut command)?;
+        // Its words on the way are few.
+        let output = child.wait_with_output().context("could not wait for pumpd")?;
+        if !output.status.success() {
+            return Err(self.failure(&words, &output));
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        self.parse(said.lines().rev().find(|line| line.starts_with('{')).unwrap_or("").as_bytes())
+    }
+
+    /// Has the daemon do something with a copy of the database that is open for reading: `verify-backup`,
+    /// `restore`, `rehearse`.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub(crate) fn with_copy<T: serde::de::DeserializeOwned>(
+        &self,
+        layout: &Layout,
+        what: &str,
+        copy: File,
+    ) -> Result<T, Failure> {
+        let words = [what, "-"];
+        let mut command = self.command(Identity::of_data(layout), &words, &layout.config())?;
+        command.stdin(copy).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = self.spawn(&mut command)?;
+        let output = child.wait_with_output().context("could not wait for pumpd")?;
+        if !output.status.success() {
+            return Err(self.failure(&words, &output));
+        }
+        self.parse(&output.stdout)
+    }
+
     /// Makes an account, with this password or one that is made up.
     ///
     /// # Errors
@@ -100,6 +184,29 @@ impl Daemon {
         self.parse(&output.stdout)
     }
 
+    fn command(
+        &self,
+        identity: Identity,
+        words: &[&str],
+        config: &Path,
+    ) -> Result<Command, Failure> {
+        let mut command = tool::command(&self.program);
+        command.args(words).arg("--config").arg(config);
+        if identity == Identity::Service {
+            let user = User::from_name(USER)
+                .context("could not look up the service's user")?
+                .with_context(|| format!("there is no user `{USER}`"))?;
+            // Supplementary groups go too: std empties them when root gives a uid.
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        Ok(command)
+    }
+
+    fn spawn(&self, command: &mut Command) -> Result<Child, Failure> {
+        let spawned = command.spawn();
+        Ok(spawned.with_context(|| format!("could not run `{}`", self.program.display()))?)
+    }
+
     fn parse<T: serde::de::DeserializeOwned>(&self, printed: &[u8]) -> Result<T, Failure> {
         let parsed = serde_json::from_slice(printed)
             .with_context(|| format!("`{}` answered what it should not", self.program.display()))?;
@@ -113,20 +220,10 @@ impl Daemon {
         config: &Path,
         input: Option<&str>,
     ) -> Result<Output, Failure> {
-        let mut command = tool::command(&self.program);
-        command.args(words).arg("--config").arg(config);
-        if identity == Identity::Service {
-            let user = User::from_name(USER)
-                .context("could not look up the service's user")?
-                .with_context(|| format!("there is no user `{USER}`"))?;
-            // Supplementary groups go too: std empties them when root gives a uid.
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
+        let mut command = self.command(identity, words, config)?;
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("could not run `{}`", self.program.display()))?;
+        let mut child = self.spawn(&mut command)?;
         if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
             // A daemon that refused without reading says why on its standard error.
             let _ = pipe.write_all(input.as_bytes());
@@ -144,7 +241,8 @@ impl Daemon {
         let mut error = None;
         let mut hint = None;
         let mut rest = Vec::new();
-        for line in text.lines() {
+        // Progress is no reason.
+        for line in text.lines().filter(|line| !line.starts_with('{')) {
             if let Some(found) = line.strip_prefix("hint: ") {
                 hint = Some(found.to_owned());
             } else if error.is_none() {

@@ -6,6 +6,7 @@
 
 mod address;
 mod atomic_file;
+mod backups;
 mod bake;
 mod bundle;
 mod checks;
@@ -33,6 +34,7 @@ mod portable;
 mod releases;
 mod report;
 mod roll;
+mod saved;
 mod service;
 mod session;
 mod source;

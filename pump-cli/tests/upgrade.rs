@@ -14,6 +14,8 @@ mod bundles;
 mod carriers;
 #[path = "upgrade/cuts.rs"]
 mod cuts;
+#[path = "upgrade/data.rs"]
+mod data;
 #[path = "upgrade/health.rs"]
 mod health;
 #[path = "upgrade/killed.rs"]

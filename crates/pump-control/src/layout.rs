@@ -110,6 +110,11 @@ impl Layout {
         self.under("/var/lib/pump-upgrade")
     }
 
+    /// Copies of the database, root's own.
+    pub fn backups(&self) -> PathBuf {
+        self.upgrade_data().join("backups")
+    }
+
     /// Sockets and other things that end with the boot.
     pub fn runtime(&self) -> PathBuf {
         self.under("/run/pump")

@@ -5,6 +5,7 @@
 use pump_control::ExitStatus;
 use serde_json::json;
 
+use super::finalize;
 use super::upgrade::{Hop, Run, UpgradeArgs, installed, tidy, undo};
 use crate::bundle;
 use crate::context::Context;
@@ -15,6 +16,7 @@ use crate::ownership;
 use crate::passage::{Passage, State};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
+use crate::saved;
 use crate::session;
 use crate::switch::{self, Consent};
 
@@ -27,6 +29,10 @@ pub(crate) struct RollbackArgs {
     /// Say what would be done and touch nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Put the configuration back that the release before has served with, where it does not understand the
+    /// one there is.
+    #[arg(long)]
+    pub(crate) restore_config: bool,
     /// Do not ask.
     #[arg(long)]
     pub(crate) yes: bool,
@@ -89,6 +95,8 @@ fn roll_back(
         )
         .hint(format!("run `pump upgrade --to {}` to fetch it again", previous.info.version)));
     }
+    let config = saved::suits(&context.layout, &previous, args.restore_config)?;
+    finalize::may_go_back(context, &previous)?;
     let running = switch::running(context, releases)?;
     let step = switch::step(running.as_ref(), current, &previous.info)?;
     let consent = Consent { zero_downtime: args.zero_downtime, yes: args.yes, may_ask: true };
@@ -108,6 +116,13 @@ fn roll_back(
         ));
         told("dry-run");
         return Ok(None);
+    }
+    if let saved::Way::PutBack(text) = &config {
+        saved::put_back(&context.layout, &current.name, text)?;
+        context.report.say(format_args!(
+            "the configuration is the one that {} has served with",
+            previous.name
+        ));
     }
     let mut passage = Passage::begin(&context.layout, Action::Rollback, context.asked());
     passage.about(|it| {
@@ -129,7 +144,15 @@ fn roll_back(
         is_rollback: true,
         present: Some(previous.clone()),
     };
-    let done = hop.forward(&previous, &mut passage)?;
+    let done = hop.forward(&previous, &mut passage).inspect_err(|failure| {
+        // What serves on knows the keys that were taken out.
+        if matches!(config, saved::Way::PutBack(_))
+            && failure.exit != ExitStatus::Temporary
+            && let Err(error) = saved::undo(&context.layout, &current.name)
+        {
+            context.report.warn(format_args!("the configuration is still the old one: {error}"));
+        }
+    })?;
     tidy(context, releases, running.as_ref());
     told("rolled-back");
     Ok(Some(done))

@@ -10,6 +10,7 @@ mod again;
 mod hop;
 mod itinerary;
 pub(super) mod packaged;
+mod rehearse;
 mod run;
 mod steps;
 
@@ -63,6 +64,10 @@ pub(crate) struct UpgradeArgs {
     /// Say what would be done and touch nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Have the release migrate and check a copy of the database, say how long that took and how much disk, and
+    /// touch nothing that serves.
+    #[arg(long, conflicts_with_all = ["check", "dry_run"])]
+    pub(crate) rehearse: bool,
     /// Do it only if the plan is still the one with this id, which `--dry-run` shows. The other flags
     /// have to be the same.
     #[arg(long, value_name = "ID")]
@@ -101,7 +106,7 @@ pub(crate) struct UpgradeArgs {
 pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
     context.need_root("upgrading")?;
     ownership::refuse_packaged(context, "upgrade")?;
-    let looks = args.check || args.dry_run;
+    let looks = args.check || args.dry_run || args.rehearse;
     if !looks
         && !args.unattended
         && let Some(ended) = session::outlive(context)
@@ -161,6 +166,10 @@ fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
         if args.check {
             return Err(available(context, &current, &plan));
         }
+        if args.rehearse {
+            rehearsed(&args, context, lock, &releases, &current, &catalogue, &plan)?;
+            return Ok(None);
+        }
         steps::pass(&args, &policy, release)?;
         plan.refuse_another(args.plan.as_ref())?;
         if args.dry_run {
@@ -170,7 +179,7 @@ fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
         plan.agree(context, &args)?;
         follow(&args, context, lock, &releases, &current, &catalogue, &plan, &mut run)
     })();
-    run.end(ended, args.check || args.dry_run)
+    run.end(ended, args.check || args.dry_run || args.rehearse)
 }
 
 /// The file that `--bundle` names, unpacked for as long as the run lasts.
@@ -312,6 +321,24 @@ fn follow(
         "hops": plan.hops().len(), "exit": 0,
     }));
     Ok(done)
+}
+
+/// The release at the end of the plan, tried on a copy of the database.
+fn rehearsed(
+    args: &UpgradeArgs,
+    context: &Context<'_>,
+    lock: &Lock,
+    releases: &Releases,
+    current: &Installed,
+    catalogue: &Catalogue,
+    plan: &Itinerary<'_>,
+) -> Result<(), Failure> {
+    let last = plan.hops().last().expect("a plan has a hop");
+    let (from, candidate) = (current.clone(), last.to.clone());
+    let present = whole(releases, &candidate.name());
+    let (step, is_rollback) = (switch::Step::Links, false);
+    let hop = Hop { context, lock, releases, args, from, candidate, step, is_rollback, present };
+    rehearse::rehearse(&hop, &Offered { catalogue, artifact: last.artifact })
 }
 
 /// An update is available: told as a result, though the exit status is not 0.
