@@ -5,9 +5,9 @@
 //! what it is has to be a script.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -176,12 +176,25 @@ fn name_of(fault: Fault) -> String {
     letters.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-/// Written beside and renamed, because a file that was just open for writing may be "text busy" for
-/// a child that another thread forked meanwhile.
-fn write_executable(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
+/// Makes a program of these bytes, or another one in its place.
+///
+/// A child writes it, which forks nobody: a descriptor of ours that is open for writing would be inherited by
+/// whatever other tests start in that moment, and until those have come to their exec the file is "text busy"
+/// (execve(2)).
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_executable(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
     let beside = path.with_extension("new");
-    fs::write(&beside, bytes).with_context(|| format!("writing `{}`", beside.display()))?;
-    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755))?;
+    let mut writing = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(&beside)
+        .stdin(Stdio::piped())
+        .spawn()?;
+    let written = writing.stdin.take().context("a piped stdin")?.write_all(bytes);
+    let status = writing.wait()?;
+    written.with_context(|| format!("writing `{}`", beside.display()))?;
+    ensure!(status.success(), "writing `{}` failed", beside.display());
     fs::rename(&beside, path)?;
     Ok(path.to_owned())
 }

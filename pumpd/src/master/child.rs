@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use pump_control::constants::{KEPT_OUTPUT_LINES, MAX_OUTPUT_LINE};
 use pump_control::{Line, Lines};
@@ -82,6 +83,10 @@ const MAX_KEPT: usize = 500;
 /// that there may be. The kernel else ends the largest, and that is a worker that serves.
 const GOES_FIRST: i32 = 1000;
 
+/// How long a program may be busy that was written just now, and how often it is tried. The master waits for it.
+const BUSY_FOR: Duration = Duration::from_millis(500);
+const TRY_EVERY: Duration = Duration::from_millis(5);
+
 /// How a child ended.
 #[derive(Debug)]
 pub(crate) struct Death {
@@ -129,7 +134,7 @@ impl Child {
             rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
         }
         before_exec(&mut command, birth.dies_with_us);
-        let spawned = command.spawn();
+        let spawned = spawn(&mut command);
         for descriptor in inherited() {
             rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
         }
@@ -233,6 +238,22 @@ impl Child {
             answer,
         };
         Some((death, said))
+    }
+}
+
+/// Spawns, also what somebody has just written. Whatever the writer forks in that moment holds the file open for
+/// writing, too, until its own exec, and nothing announces that.
+fn spawn(command: &mut Command) -> io::Result<std::process::Child> {
+    let until = Instant::now() + BUSY_FOR;
+    loop {
+        match command.spawn() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < until =>
+            {
+                std::thread::park_timeout(TRY_EVERY);
+            }
+            spawned => return spawned,
+        }
     }
 }
 
@@ -411,6 +432,22 @@ mod tests {
         assert_eq!(death.answer, b"argument and input\n");
         assert_eq!(death.output, ["oops"]);
         assert_eq!(death.how, "exited with 7");
+    }
+
+    /// A program that was just installed by somebody who starts other programs meanwhile.
+    #[test]
+    fn a_program_that_is_busy_for_a_moment_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("program");
+        std::fs::copy("/bin/true", &path).expect("a copy");
+        let writer = File::options().append(true).open(&path).expect("ours");
+        let program = File::open(&path).expect("ours");
+        let letting_go = std::thread::spawn(move || {
+            std::thread::park_timeout(Duration::from_millis(30));
+            drop(writer);
+        });
+        assert_eq!(wait(start(&program, &[], None)).code, Some(0));
+        letting_go.join().expect("no panic");
     }
 
     #[test]

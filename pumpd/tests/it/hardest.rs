@@ -122,8 +122,11 @@ fn b03_a_build_that_hangs_before_it_is_ready_is_ended_and_costs_nobody_anything(
     let before = pids(&tried.cluster.workers());
     for stays in [false, true] {
         let hangs = Faults { hangs: true, stays, ..Faults::default() };
-        let rolled = tried.cluster.roll(Some(&tried.broken(&format!("hangs-{stays}"), &hangs)));
+        let hangs = tried.broken(&format!("hangs-{stays}"), &hangs);
+        let rolled = tried.cluster.roll(Some(&hangs));
         assert_eq!(rolled.outcome.exit, ExitStatus::RollFailed, "{rolled:?}");
+        let latch = tried.cluster.status().latch.map(|latch| latch.build.build);
+        assert_eq!(latch, Some(sha256(&hangs).expect("ours")), "it is not tried again by itself");
         assert!(rolled.outcome.text.contains("ready"), "{rolled:?}");
         assert_eq!(pids(&tried.cluster.workers()), before, "the old ones, and no other is left");
     }

@@ -36,9 +36,8 @@ fn pumpd() -> &'static Path {
 
 /// Writes a script that stands in for a program.
 fn script(path: &Path, text: &str) {
-    std::fs::write(path, format!("#!/bin/bash\n{text}\n")).expect("the folder takes a file");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(path, mode).expect("ours");
+    let text = format!("#!/bin/bash\n{text}\n");
+    pump_test::fake::write_executable(path, text.as_bytes()).expect("the folder takes a file");
 }
 
 /// A cluster of the program under test.

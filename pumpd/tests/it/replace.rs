@@ -205,7 +205,7 @@ fn p4_a_worker_that_dies_before_the_exec_takes_everything_back() {
         ..Setup::default()
     });
     let old = cluster.master().build().expect("it lives");
-    let slow = broken(&folder, "slow", Faults { rehearses_millis: 1500, ..Faults::default() });
+    let slow = broken(&folder, "slow", Faults { rehearses_millis: 4000, ..Faults::default() });
     let new = pump_test::process::sha256(&slow).expect("it is there");
     let ask = Restart { candidate: Some(slow), ..Restart::default() };
     let mut busy = Vec::new();

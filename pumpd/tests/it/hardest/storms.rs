@@ -147,6 +147,12 @@ fn b09_a_master_that_is_killed_in_a_roll_costs_no_client_anything() {
         let built: Vec<String> =
             tried.cluster.workers().iter().filter_map(|worker| worker.build().ok()).collect();
         assert!(built.windows(2).all(|two| two[0] == two[1]), "round {round}: {built:?}");
+        // The roll ended with its master, and whoever is there now has a master again.
+        let status = tried.cluster.status();
+        assert!(status.roll.is_none(), "round {round}: {status:?}");
+        let log = tried.cluster.log();
+        let adoptions = log.matches("workers of the last master are adopted").count();
+        assert_eq!(adoptions, round as usize + 1, "{log}");
         use_all();
     }
     assert!(answered.load(Ordering::Relaxed) > 5, "somebody has knocked");
@@ -158,7 +164,7 @@ fn b09_a_master_that_is_killed_in_a_roll_costs_no_client_anything() {
 
 #[test]
 fn b11_the_path_of_a_unix_socket_is_always_there_and_always_the_same() {
-    let tried = held();
+    let mut tried = held();
     let path = tried.cluster.place().join("run/http.sock");
     let over = AtomicBool::new(false);
     let (before, builds) = (of_file(&path), [tried.other("one"), tried.other("two")]);
@@ -190,7 +196,29 @@ fn b11_the_path_of_a_unix_socket_is_always_there_and_always_the_same() {
     });
     let connects = connects.unwrap_or_else(|error| panic!("{error}\n{}", tried.cluster.log()));
     assert!(connects > 100, "{connects}");
+    // For our own user and the group, which a proxy may be of.
+    assert_eq!(before.1 & 0o777, 0o660);
     tried.good_roll();
+    // The last master was started after one that was killed, and takes the file away all the same.
+    let master = tried.cluster.master();
+    master.signal(Signal::SIGKILL).expect("it lives");
+    tried.cluster.eventually(|status| status.pid != master.pid && status.phase == Phase::Running);
+    assert_eq!(tried.cluster.end().expect("it ends"), Some(0));
+    assert!(!path.exists());
+}
+
+/// Somebody has put a socket of their own in its place meanwhile.
+#[test]
+fn b11_a_master_that_ends_takes_no_file_away_that_is_not_its_own() {
+    let mut tried = held();
+    let path = tried.cluster.place().join("run/http.sock");
+    std::fs::remove_file(&path).expect("ours");
+    let _others = std::os::unix::net::UnixListener::bind(&path).expect("it is free");
+    let before = of_file(&path);
+    let rolled = tried.cluster.roll(Some(&tried.other("new")));
+    assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
+    assert_eq!(tried.cluster.end().expect("it ends"), Some(0));
+    assert_eq!(of_file(&path), before);
 }
 
 /// The inode, the permissions and the owner.
