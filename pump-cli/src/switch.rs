@@ -326,7 +326,11 @@ pub(crate) fn retreat(
 
 /// The next command where going back has failed.
 fn by_hand(context: &Context<'_>) -> String {
-    format!("run `{} start` and look at the log", service::command(context))
+    let pump = service::command(context);
+    format!(
+        "run `{pump} restart --wait` to try it again, or `{pump} stop` and `{pump} start`, which start the \
+         current release; the log says why it failed"
+    )
 }
 
 /// Rolls the running cluster onto a release, telling each step.
@@ -334,7 +338,10 @@ fn roll(context: &Context<'_>, to: &Installed, canary: Option<u64>) -> Result<()
     let restart = Restart { candidate: Some(to.pumpd()), canary, ..Restart::default() };
     let outcome = roll::follow(context, restart)?;
     if outcome.exit != ExitStatus::Done {
-        return Err(outcome.into());
+        let failure = Failure::from(outcome);
+        let hint = format!("run `{} status` and look at the log", service::command(context));
+        let hint = failure.hint.clone().unwrap_or(hint);
+        return Err(failure.hint(hint));
     }
     let status = service::status(context)?;
     if serves(&status, to) {

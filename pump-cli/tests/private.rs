@@ -2,6 +2,8 @@
 //!
 //! The daemon is a small script here: what is looked at is what `pump` makes, refuses and takes back.
 
+#[path = "private/environment.rs"]
+mod environment;
 #[path = "private/release.rs"]
 mod release;
 

@@ -8,6 +8,8 @@ mod place;
 
 #[path = "upgrade/attacks.rs"]
 mod attacks;
+#[path = "upgrade/baked.rs"]
+mod baked;
 #[path = "upgrade/bundles.rs"]
 mod bundles;
 #[path = "upgrade/carriers.rs"]
@@ -28,6 +30,8 @@ mod plans;
 mod portable;
 #[path = "upgrade/real.rs"]
 mod real;
+#[path = "upgrade/refusals.rs"]
+mod refusals;
 #[path = "upgrade/resume.rs"]
 mod resume;
 #[path = "upgrade/roots.rs"]

@@ -69,7 +69,7 @@ impl Served {
         info
     }
 
-    fn offer(&self, info: &ReleaseInfo, program: Vec<u8>) {
+    pub(crate) fn offer(&self, info: &ReleaseInfo, program: Vec<u8>) {
         let bundle = Bundle::pack(info, vec![Entry::program("bin/pumpd", program)]);
         self.place.offer_info(info, &bundle.expect("an honest bundle can be packed"));
     }

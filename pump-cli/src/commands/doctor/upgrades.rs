@@ -8,6 +8,7 @@ use crate::checks;
 use crate::context::Context;
 use crate::hold;
 use crate::lock;
+use crate::passage::{self, Last};
 use crate::service;
 use crate::source;
 use crate::systemd;
@@ -35,6 +36,25 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     all.extend(timer(context, now));
     all.extend(at_work(context));
     all
+}
+
+/// What was cut, if nobody is at work on it.
+fn unfinished(context: &Context<'_>) -> Finding {
+    const WHY: &str = "it is neither done nor undone; the next upgrade finishes it first";
+    let pump = service::command(context);
+    match passage::last(&context.layout) {
+        Ok(Last::Ended) => Finding::fine("unfinished", "no upgrade is unfinished"),
+        Ok(Last::Unfinished(last)) => {
+            Finding::broken("unfinished", last.cut(), WHY).hint(format!("run `{pump} resume`"))
+        }
+        Ok(Last::Later) => Finding::of("unfinished", &passage::later(&context.layout), WHY),
+        Err(error) => Finding::broken(
+            "unfinished",
+            format!("`{}` cannot be read: {error}", passage::file(&context.layout).display()),
+            WHY,
+        )
+        .hint("look at the file, and at the disk"),
+    }
 }
 
 fn clock(now: Timestamp) -> Finding {
@@ -156,7 +176,7 @@ fn timer(context: &Context<'_>, now: Timestamp) -> Option<Finding> {
 /// Whether somebody is at work, which is no fault.
 fn at_work(context: &Context<'_>) -> Option<Finding> {
     match lock::take(&context.layout) {
-        Ok(_) => None,
+        Ok(_) => Some(unfinished(context)),
         Err(failure) if failure.exit == ExitStatus::Locked => {
             let why = "no other upgrade can begin meanwhile";
             Some(Finding::remark("lock", failure.error, why))
