@@ -35,6 +35,9 @@ const START_WITHIN: Duration = PREPARE_WITHIN.saturating_add(Duration::from_secs
 /// How long a stop may take: more than drain and linger of the default configuration.
 const STOP_WITHIN: Duration = Duration::from_secs(90);
 
+/// How long there may be no master: one that was killed is started again sooner, also after a few tries.
+const BACK_WITHIN: Duration = Duration::from_secs(60);
+
 /// How often a starting master is asked whether it is ready.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
@@ -87,6 +90,26 @@ pub(crate) fn stop(context: &Context<'_>) -> Result<Stopped, Failure> {
 /// Exit 75 when it does not run or does not answer, 77 when this user may not ask.
 pub(crate) fn status(context: &Context<'_>) -> Result<Status, Failure> {
     control::status(&context.layout.control_socket()).map_err(|error| told(error, context))
+}
+
+/// The status of the running master, and none where nothing runs. Between two masters, after one was killed, it
+/// is waited for the next one: a server that still serves must not pass for one that was stopped.
+///
+/// # Errors
+/// As [`status`].
+pub(crate) fn serving(context: &Context<'_>) -> Result<Option<Status>, Failure> {
+    let until = Instant::now() + BACK_WITHIN;
+    loop {
+        match control::status(&context.layout.control_socket()) {
+            Ok(status) => return Ok(Some(status)),
+            Err(ControlError::NotRunning(_) | ControlError::Broken(_))
+                if comes(context) && Instant::now() < until => {}
+            Err(ControlError::NotRunning(_)) if !comes(context) => return Ok(None),
+            Err(error) => return Err(told(error, context)),
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing tells that a socket is back")]
+        std::thread::sleep(ASK_EVERY);
+    }
 }
 
 /// Whether a server that does not answer is about to: it starts or stops, or was killed and will be started

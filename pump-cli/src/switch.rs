@@ -13,7 +13,7 @@ use pump_release::{Digest, Gait, Reason, ReleaseInfo, Standing, gait};
 
 use crate::bundle;
 use crate::context::Context;
-use crate::control::{self, ControlError};
+use crate::control;
 use crate::inspect;
 use crate::lock::Lock;
 use crate::passage::Way;
@@ -109,11 +109,7 @@ pub(crate) fn running(
     context: &Context<'_>,
     releases: &Releases,
 ) -> Result<Option<Running>, Failure> {
-    let status = match control::status(&context.layout.control_socket()) {
-        Ok(status) => status,
-        Err(ControlError::NotRunning(_)) => return Ok(None),
-        Err(error) => return Err(service::told(error, context)),
-    };
+    let Some(status) = service::serving(context)? else { return Ok(None) };
     // In a private place the server is the same user as we are.
     let may_run = context.layout.is_private();
     let workers = identify(&status.workers_build, releases, may_run)?;

@@ -51,9 +51,9 @@ pub(crate) fn run_in_unit(
     run("systemd-run", &[&before[..], words].concat(), "")
 }
 
-/// Whether a unit is on its way: started, stopped, or to be started again after it was killed.
+/// Whether a unit runs or is on its way: started, stopped, or to be started again after it was killed.
 pub(crate) fn is_moving(unit: &str) -> bool {
-    let moves = ["activating", "deactivating", "reloading"];
+    let moves = ["active", "activating", "deactivating", "reloading"];
     property(unit, "ActiveState").is_some_and(|state| moves.contains(&state.as_str()))
 }
 

@@ -215,9 +215,12 @@ fn prune(layout: &Layout) {
         let path = entry.at(layout);
         let above = path.ancestors().skip(1).take_while(|path| *path != layout.root());
         for folder in above {
-            // One that is not empty stays, and so do those above it.
-            if fs::remove_dir(folder).is_err() {
-                break;
+            match fs::remove_dir(folder) {
+                Ok(()) => {}
+                // A run that was cut had come so far.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // One that is not empty stays, and so do those above it.
+                Err(_) => break,
             }
         }
     }

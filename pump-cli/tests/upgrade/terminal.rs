@@ -103,3 +103,21 @@ fn p5_a_master_that_is_killed_when_an_upgrade_has_ended_serves_the_new_release()
         }
     }
 }
+
+#[test]
+fn between_two_masters_an_upgrade_waits_for_the_next_one() {
+    let served = Served::with("linger_seconds = 0\nwatch_seconds = 0");
+    let place = &served.place;
+    let new = served.offer_other_build("the next build");
+    let version = new.version.to_string();
+    // Each death makes the next pause longer, so that there is no master for a while.
+    for _ in 0..4 {
+        let last = served.master();
+        last.signal(nix::sys::signal::Signal::SIGKILL).expect("it lives");
+        place.pump(&["start"]).ended(0, "ready");
+    }
+    served.master().signal(nix::sys::signal::Signal::SIGKILL).expect("it lives");
+    place.pump(&["upgrade", "--zero-downtime", "--to", &version]).ended(0, "serves");
+    assert_eq!(served.status()["workers_build"]["build"], new.build.to_string());
+    assert_eq!(place.link("current"), Some(new.name()));
+}

@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Every point, instead of some.
     #[arg(long)]
     long: bool,
+    /// So many points of each command and fault, spread over it.
+    #[arg(long, value_name = "COUNT", conflicts_with = "long")]
+    points: Option<usize>,
     /// Only this command: `install`, `upgrade`, `rollback` or `uninstall`; or only the `attacks` of a hostile source.
     #[arg(long, value_name = "COMMAND")]
     only: Option<String>,
@@ -70,16 +73,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let place = Place::make()?;
     let mut tallies: Vec<Tally> = Vec::new();
     let wanted = |word: &str| args.only.as_deref().is_none_or(|only| only == word);
-    let most = if args.long { usize::MAX } else { SHORT };
+    let most = if args.long { usize::MAX } else { args.points.unwrap_or(SHORT) };
     let faults = [Fault::Kill, Fault::Disk];
     for fault in
         faults.into_iter().filter(|fault| args.fault.as_deref().is_none_or(|it| it == fault.word()))
     {
         if wanted("upgrade") || wanted("rollback") {
-            tallies.extend(Sweep::new(&place, fault, most).there_and_back()?);
+            tallies.extend(Sweep::new(&place, fault, most, &wanted).there_and_back()?);
         }
         if wanted("install") || wanted("uninstall") {
-            tallies.extend(Sweep::new(&place, fault, most).in_and_out()?);
+            tallies.extend(Sweep::new(&place, fault, most, &wanted).in_and_out()?);
         }
     }
     print(&sweep::table(&tallies));

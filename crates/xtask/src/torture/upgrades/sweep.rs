@@ -29,6 +29,7 @@ pub(super) struct Sweep<'a> {
     place: &'a Place,
     fault: Fault,
     most: usize,
+    wanted: &'a dyn Fn(&str) -> bool,
 }
 
 impl Tally {
@@ -53,8 +54,18 @@ impl Tally {
 
 impl<'a> Sweep<'a> {
     /// At most so many points of each command, spread over it.
-    pub(super) fn new(place: &'a Place, fault: Fault, most: usize) -> Self {
-        Self { place, fault, most }
+    pub(super) fn new(
+        place: &'a Place,
+        fault: Fault,
+        most: usize,
+        wanted: &'a dyn Fn(&str) -> bool,
+    ) -> Self {
+        Self { place, fault, most, wanted }
+    }
+
+    /// Those that are tried of all points of a command.
+    fn tried(&self, command: &str, points: Vec<Point>) -> Vec<Point> {
+        if (self.wanted)(command) { spread(points, self.most) } else { Vec::new() }
     }
 
     /// Upgrade and rollback, in turn, on a server that serves all the time.
@@ -82,7 +93,7 @@ impl<'a> Sweep<'a> {
         );
         let mut up = Tally::new("upgrade", self.fault, (there_all, there.len()));
         let mut down = Tally::new("rollback", self.fault, (back_all, back.len()));
-        let (there, back) = (spread(there, self.most), spread(back, self.most));
+        let (there, back) = (self.tried("upgrade", there), self.tried("rollback", back));
         for number in 0..there.len().max(back.len()) {
             place.forget_second()?;
             match there.get(number) {
@@ -118,7 +129,7 @@ impl<'a> Sweep<'a> {
         );
         let mut installs = Tally::new("install", self.fault, (into_all, into.len()));
         let mut removals = Tally::new("uninstall", self.fault, (out_all, out.len()));
-        let (into, out) = (spread(into, self.most), spread(out, self.most));
+        let (into, out) = (self.tried("install", into), self.tried("uninstall", out));
         for number in 0..into.len().max(out.len()) {
             place.clear()?;
             match into.get(number) {
@@ -279,7 +290,7 @@ pub(super) fn table(tallies: &[Tally]) -> String {
         "| command | fault | calls that change something | points | tried and met | brought to an end by `pump resume` or the same command | no version served | changed by a further run |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
-    for tally in tallies {
+    for tally in tallies.iter().filter(|tally| tally.met > 0) {
         let Tally { command, calls, points, met, converged, dark, restless, .. } = tally;
         let share = *converged as f64 * 100.0 / (*met).max(1) as f64;
         text.push_str(&format!(
