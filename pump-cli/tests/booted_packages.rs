@@ -61,6 +61,12 @@ fn apt_install(machine: &Machine, which: &str) -> String {
     said(&must_exit(machine, 0, &["sh", "-c", &line]))
 }
 
+/// What is new is current at once: the next step need not wait until it was watched.
+#[track_caller]
+fn watches_nothing(machine: &Machine) {
+    machine.must(&["sh", "-c", "echo 'bake_seconds = 0' >>/etc/pump/upgrade.toml"]);
+}
+
 /// Makes a repository the one that the machine's `pump.sources` names.
 #[track_caller]
 fn offer(machine: &Machine, repository: &std::path::Path) {
@@ -134,6 +140,7 @@ fn p6_apt_upgrades_from_what_the_next_key_signed_and_not_from_what_is_expired_or
     let (machine, packages) = machine("pump-repo");
     apt_install(&machine, "first");
     must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
+    watches_nothing(&machine);
     let begun = status(&machine);
 
     offer(&machine, &packages.expired);
@@ -171,6 +178,7 @@ fn a_policy_and_a_hold_are_obeyed_and_the_upgrade_is_finished_by_hand() {
     let (machine, packages) = machine("pump-policy");
     apt_install(&machine, "first");
     must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
+    watches_nothing(&machine);
     let begun = status(&machine);
     offer(&machine, &packages.repository);
     machine.must(&[
@@ -230,6 +238,7 @@ fn p1_p4_p8_packages_install_upgrade_downgrade_and_purge_without_a_lost_request(
     let again = json(&must_exit(&machine, 0, &["pump", "install", "--json"]));
     assert_eq!(again["changed"], serde_json::json!([]), "{again}");
     assert_eq!(made.differences(&State::of(&machine)), [""; 0]);
+    watches_nothing(&machine);
 
     let address = "127.0.0.1:8000".parse().expect("an address");
     let report = machine.within(|| {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use pump_control::ExitStatus;
 use pump_control::control::{Worker, WorkerState};
 
@@ -18,7 +19,7 @@ use crate::journal::Journal;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::{self, Consent, Step};
-use crate::{control, service, systemd, tool};
+use crate::{control, hold, service, systemd, tool};
 
 /// How long the scripts wait for the new workers. The roll goes on alone after that.
 const SCRIPT_WAITS: Duration = Duration::from_secs(60);
@@ -102,6 +103,14 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
             "{} failed here or was gone back from, and is left alone; {} stays in use. \
              `sudo pump upgrade` tries it again",
             to.name, current.name
+        ));
+    }
+    if let Some(hold) = hold::in_force(&context.layout, Timestamp::now())? {
+        return Ok(format!(
+            "{} goes on serving, since upgrades are {}. `sudo pump unhold` and `sudo pump upgrade` go onto {}",
+            current.name,
+            hold.sentence(),
+            to.name
         ));
     }
     let running = switch::running(context, &releases)?;
