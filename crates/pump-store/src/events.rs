@@ -6,6 +6,7 @@
 //! [`Position`] that means the same to every process, and who remembers one position can be told
 //! everything after it, once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use pump_model::{AccountId, NoteId, Position, Timestamp};
@@ -63,7 +64,7 @@ pub struct Events {
 /// What is new for those who listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// What happened, to whomever.
+    /// What happened that is for one of those who listen.
     pub events: Events,
     /// For each actor in it, who of those who listen has them in their home feed: they follow them, or
     /// are them.
@@ -121,18 +122,21 @@ fn by_ids(connection: &Connection, ids: &[i64]) -> Result<Vec<Event>, Fault> {
     Ok(events)
 }
 
+/// How far a page goes of which these ids, in order, are to be `most`: whether there are more, and its end.
+fn reach(ids: &[i64], most: usize, latest: Position) -> (bool, Position) {
+    let more = ids.len() > most;
+    let last = ids.iter().take(most).last();
+    let last = last.and_then(|id| pump_model::ActivityId::try_from(*id).ok());
+    (more, last.filter(|_| more).map_or(latest, Position::from))
+}
+
 /// Makes a page of the events with these ids.
 fn page(
     connection: &Connection,
-    mut ids: Vec<i64>,
-    most: usize,
-    latest: Position,
+    ids: &[i64],
+    (more, until): (bool, Position),
 ) -> Result<Events, Fault> {
-    let more = ids.len() > most;
-    ids.truncate(most);
-    let last = ids.last().and_then(|id| pump_model::ActivityId::try_from(*id).ok());
-    let until = last.filter(|_| more).map_or(latest, Position::from);
-    let events = by_ids(connection, &ids)?;
+    let events = by_ids(connection, ids)?;
     let mut posters = BTreeMap::new();
     for event in &events {
         if matches!(event.happened, Happened::Posted(_)) && !posters.contains_key(&event.actor) {
@@ -145,35 +149,68 @@ fn page(
     Ok(Events { events, posters, until, more })
 }
 
-/// The activities that are events: one more than asked for, if there are more.
-fn ids_after(connection: &Connection, after: Position, most: usize) -> Result<Vec<i64>, Fault> {
-    let sql = "SELECT id FROM activities WHERE id > ?1 AND kind IN ('create', 'delete')
+/// The activities that are events, and whose: one more than asked for, if there are more.
+fn ids_after(
+    connection: &Connection,
+    after: Position,
+    most: usize,
+) -> Result<Vec<(i64, AccountId)>, Fault> {
+    let sql = "SELECT id, actor FROM activities WHERE id > ?1 AND kind IN ('create', 'delete')
                ORDER BY id LIMIT ?2";
-    all(connection, sql, (after.get(), most as i64 + 1), |row| row.get(0))
+    all(connection, sql, (after.get(), most as i64 + 1), |row| {
+        Ok((row.get("id")?, column(row, "actor")?))
+    })
+}
+
+/// Who of those who listen has in their home feed what this account does.
+fn audience(
+    connection: &Connection,
+    actor: AccountId,
+    listeners: &BTreeSet<AccountId>,
+) -> Result<BTreeSet<AccountId>, Fault> {
+    // Whichever are fewer, followers or listeners.
+    let sql = "SELECT follower FROM follows WHERE followed = ?1 LIMIT ?2";
+    let params = (Sql(actor), listeners.len() as i64 + 1);
+    let followers: BTreeSet<AccountId> =
+        all(connection, sql, params, |row| column(row, "follower"))?.into_iter().collect();
+    let mut audience: BTreeSet<AccountId> = if followers.len() <= listeners.len() {
+        followers.intersection(listeners).copied().collect()
+    } else {
+        let sql = "SELECT count(*) FROM follows WHERE follower = ?1 AND followed = ?2";
+        let mut found = BTreeSet::new();
+        for listener in listeners {
+            if count(connection, sql, (Sql(*listener), Sql(actor)))? > 0 {
+                found.insert(*listener);
+            }
+        }
+        found
+    };
+    audience.extend(listeners.get(&actor));
+    Ok(audience)
 }
 
 fn heard(
     connection: &Connection,
-    ids: Vec<i64>,
+    found: &[(i64, AccountId)],
     most: usize,
     listeners: &BTreeSet<AccountId>,
 ) -> Result<Heard, Fault> {
-    let sql = "SELECT count(*) FROM follows WHERE follower = ?1 AND followed = ?2";
-    let events = page(connection, ids, most, latest(connection)?)?;
+    let (ids, actors): (Vec<i64>, Vec<AccountId>) = found.iter().copied().unzip();
+    let reach = reach(&ids, most, latest(connection)?);
     let mut audiences = BTreeMap::new();
-    for actor in events.events.iter().map(|event| event.actor) {
-        if audiences.contains_key(&actor) {
-            continue;
+    let mut for_somebody = Vec::new();
+    for (id, actor) in ids.into_iter().zip(actors).take(most) {
+        let whose = match audiences.entry(actor) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(audience(connection, actor, listeners)?),
+        };
+        // What nobody hears is not even read: on a server where many post, that is most of it.
+        if !whose.is_empty() {
+            for_somebody.push(id);
         }
-        let mut audience = BTreeSet::new();
-        for listener in listeners {
-            let params = (Sql(*listener), Sql(actor));
-            if *listener == actor || count(connection, sql, params)? > 0 {
-                audience.insert(*listener);
-            }
-        }
-        audiences.insert(actor, audience);
     }
+    audiences.retain(|_, whose| !whose.is_empty());
+    let events = page(connection, &for_somebody, reach)?;
     Ok(Heard { events, audiences })
 }
 
@@ -222,11 +259,11 @@ impl Store {
             if ids.len() > lost {
                 return Ok(Err(Unheard::Lost { now: latest }));
             }
-            page(connection, ids, most, latest).map(Ok)
+            page(connection, &ids[..ids.len().min(most)], reach(&ids, most, latest)).map(Ok)
         })
     }
 
-    /// The first `most` events after a place, and whom of `listeners` each is for.
+    /// Of the first `most` events after a place those that are for somebody, and whom of `listeners`.
     ///
     /// # Errors
     /// Those of reading.
@@ -237,8 +274,8 @@ impl Store {
         listeners: &BTreeSet<AccountId>,
     ) -> Result<Heard, Error> {
         self.read(|connection| {
-            let ids = ids_after(connection, after, most)?;
-            heard(connection, ids, most, listeners)
+            let found = ids_after(connection, after, most)?;
+            heard(connection, &found, most, listeners)
         })
     }
 
@@ -254,11 +291,11 @@ impl Store {
         listeners: &BTreeSet<AccountId>,
     ) -> Result<Option<Heard>, Error> {
         self.read(|connection| {
-            let ids = ids_after(connection, after, most)?;
-            if ids.len() > most || after > latest(connection)? {
+            let found = ids_after(connection, after, most)?;
+            if found.len() > most || after > latest(connection)? {
                 return Ok(None);
             }
-            heard(connection, ids, most, listeners).map(Some)
+            heard(connection, &found, most, listeners).map(Some)
         })
     }
 

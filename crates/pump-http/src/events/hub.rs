@@ -29,6 +29,11 @@ const MAX_STREAMS: usize = 20_000;
 /// Events that one look takes from the database at a time.
 const EVENTS_PER_LOOK: usize = 100;
 
+/// Events that the first look of somebody new takes at most, from the place where they start. What is for nobody
+/// costs next to nothing, and a stream of a worker that left is behind by what was published meanwhile. Whoever
+/// is further behind reads for themselves.
+const EVENTS_PER_FIRST_LOOK: usize = 400;
+
 /// How old a look may be when a stream gives its sign of life. What is published by a build that does
 /// not know nudges, and a token that expires, are noticed by then.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -297,7 +302,7 @@ fn news(
     listeners: &BTreeSet<AccountId>,
 ) -> Result<News, Error> {
     if let Some(start) = start.filter(|start| after.is_none_or(|after| *start < after))
-        && let Some(heard) = store.hear_all(start, EVENTS_PER_LOOK, listeners)?
+        && let Some(heard) = store.hear_all(start, EVENTS_PER_FIRST_LOOK, listeners)?
     {
         return Ok(written(app, start, heard));
     }

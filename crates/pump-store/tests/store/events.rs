@@ -120,13 +120,13 @@ fn one_reading_says_for_whom_each_event_is() {
     world.posts(&eve, "eve's");
     let listeners = BTreeSet::from([ada.id, bob.id]);
     let heard = world.store.hear(begin, MANY, &listeners).expect("read");
-    assert_eq!(told(&heard.events.events), ["bob's", "eve's"]);
+    assert_eq!(told(&heard.events.events), ["bob's"], "nobody who listens hears eve");
     assert_eq!(heard.audiences[&bob.id], BTreeSet::from([ada.id, bob.id]));
-    assert_eq!(heard.audiences[&eve.id], BTreeSet::new());
+    assert_eq!(heard.audiences.len(), 1);
     let one = world.store.hear(begin, 1, &listeners).expect("read");
     assert_eq!((told(&one.events.events), one.events.more), (vec!["bob's".to_owned()], true));
     let rest = world.store.hear(one.events.until, 1, &listeners).expect("read");
-    assert_eq!((told(&rest.events.events), rest.events.more), (vec!["eve's".to_owned()], false));
+    assert_eq!((told(&rest.events.events), rest.events.more), (Vec::new(), false));
     assert_eq!(rest.events.until, world.store.position().expect("read"));
 
     assert_eq!(world.store.hear_all(begin, 1, &listeners).expect("read"), None);
@@ -157,11 +157,12 @@ fn what_is_kept_later_has_the_greater_position_whoever_writes_it() {
             })
             .collect();
         let (done, store) = (&done, &world.store);
+        let all: BTreeSet<_> = people.iter().map(|who| who.id).collect();
         let reader = scope.spawn(move || {
             let (mut place, mut seen) = (Position::START, Vec::new());
             loop {
                 let last = done.load(std::sync::atomic::Ordering::Acquire);
-                let heard = store.hear(place, 7, &BTreeSet::new()).expect("read").events;
+                let heard = store.hear(place, 7, &all).expect("read").events;
                 seen.extend(heard.events.iter().map(|event| event.position));
                 place = heard.until;
                 if last && !heard.more {
