@@ -125,7 +125,7 @@ fn by_ids(connection: &Connection, ids: &[i64]) -> Result<Vec<Event>, Fault> {
 /// How far a page goes of which these ids, in order, are to be `most`: whether there are more, and its end.
 fn reach(ids: &[i64], most: usize, latest: Position) -> (bool, Position) {
     let more = ids.len() > most;
-    let last = ids.iter().take(most).last();
+    let last = ids[..ids.len().min(most)].last();
     let last = last.and_then(|id| pump_model::ActivityId::try_from(*id).ok());
     (more, last.filter(|_| more).map_or(latest, Position::from))
 }
