@@ -268,6 +268,7 @@ fn a_worker_that_has_no_place_at_the_moment_is_not_taken_for_an_old_one() {
     assert_eq!(used.read(&mut [0]).expect("an orderly close, no reset"), 0);
     drop(streaming);
     assert_eq!(worker.ended(), Some(0));
+    assert_eq!(receive(&ours).0, b"", "nothing was offered in an older version");
 }
 
 /// A worker of the last release knows the second version, and says no to the third once.
