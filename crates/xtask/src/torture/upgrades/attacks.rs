@@ -14,6 +14,9 @@ use crate::workspace;
 /// How a test begins the line of one attack: `attack`, class, attack, exit code.
 const ROW: &str = "attack\t";
 
+/// Names the `pump` to look at, for the tests and for who has built one already.
+const UNDER_TEST: &str = "PUMP_UNDER_TEST";
+
 /// Mounts every attack on a release build of `pump`. The table, and why not all is well.
 ///
 /// # Errors
@@ -24,16 +27,21 @@ pub(super) fn mount() -> anyhow::Result<(String, Vec<String>)> {
         command.current_dir(workspace());
         command
     };
-    let built =
-        cargo().args(["build", "--release", "--quiet", "--package", "pump-cli"]).status()?;
-    anyhow::ensure!(built.success(), "`pump` could not be built");
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace().join("target"), PathBuf::from);
+    let program = match std::env::var_os(UNDER_TEST) {
+        Some(program) => PathBuf::from(program),
+        None => {
+            let words = ["build", "--release", "--quiet", "--package", "pump-cli"];
+            anyhow::ensure!(cargo().args(words).status()?.success(), "`pump` could not be built");
+            let target = std::env::var_os("CARGO_TARGET_DIR")
+                .map_or_else(|| workspace().join("target"), PathBuf::from);
+            target.join("release/pump")
+        }
+    };
     let words = ["test", "--quiet", "--package", "pump-cli", "--test", "upgrade", "attack_"];
     let ran = cargo()
         .args(words)
         .args(["--", "--nocapture"])
-        .env("PUMP_UNDER_TEST", target.join("release/pump"))
+        .env(UNDER_TEST, std::path::absolute(program)?)
         .stdin(Stdio::null())
         .output()
         .context("could not run the attacks")?;
