@@ -86,7 +86,7 @@ pub(super) fn run(new: &Path, old: Option<&Path>, notes: i64) -> anyhow::Result<
     }
     create_account(server, &config, "alice", "correct horse battery")?;
     let mut master = Master::start(server, place)?;
-    let outcome = measure(new, &config, place, notes, &ids, old.is_some());
+    let outcome = measure(new, &config, place, notes, &ids, old);
     master.stop()?;
     outcome
 }
@@ -97,7 +97,7 @@ fn measure(
     place: &Path,
     notes: i64,
     ids: &[i64],
-    roll: bool,
+    old: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
     let control = Control::at(&place.join("run/control.sock"));
     let begun = Instant::now();
@@ -127,7 +127,7 @@ fn measure(
         let (api, seen) = (&api, &seen);
         let alice = &alice;
         let writer = scope.spawn(move || write(api, seen, alice));
-        let outcome = (|| {
+        let outcome = (|| -> anyhow::Result<_> {
             wait(STILL, place, &wal);
             seen.part.store(1, Ordering::Relaxed);
             let begun = Instant::now();
@@ -144,14 +144,17 @@ fn measure(
             let took = begun.elapsed();
             seen.part.store(2, Ordering::Relaxed);
             wait(STILL, place, &wal);
-            let rolled = if roll {
-                let ask = Restart { candidate: Some(new.to_owned()), ..Restart::default() };
+            let roll = |onto: &Path| -> anyhow::Result<Duration> {
+                let ask = Restart { candidate: Some(onto.to_owned()), ..Restart::default() };
                 let begun = Instant::now();
                 let rolled = Control::at(&place.join("run/control.sock")).restart(ask, |_| ())?;
                 ensure!(rolled.outcome.exit == pump_control::ExitStatus::Done, "{rolled:?}");
-                Some(begun.elapsed())
-            } else {
-                None
+                Ok(begun.elapsed())
+            };
+            // Posts go on: each is by one of the two builds, and is looked for at the end.
+            let rolled = match old {
+                Some(old) => Some((roll(new)?, roll(old)?)),
+                None => None,
             };
             Ok((took, killed_at, last, rolled))
         })();
@@ -196,8 +199,10 @@ fn measure(
             if resumed { "it went on where it was" } else { "it began again" },
             wal.load(Ordering::Relaxed) >> 20,
         ));
-        if let Some(rolled) = rolled {
-            text.push_str(&format!("then rolled onto the new build in {rolled:.1?}\n"));
+        if let Some((forth, back)) = rolled {
+            text.push_str(&format!(
+                "then rolled onto the new build in {forth:.1?}, and back to the old one in {back:.1?}\n"
+            ));
         }
         print(&text);
         let good = failed == 0 && kept == posted && resumed;
