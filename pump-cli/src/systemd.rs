@@ -6,6 +6,8 @@ use std::process::Stdio;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use pump_control::ExitStatus;
 use pump_control::constants::KEPT_OUTPUT_LINES;
 
@@ -69,21 +71,20 @@ pub(crate) fn needs_reload(unit: &str) -> bool {
 
 /// When a timer elapses next, where it can say so.
 pub(crate) fn next_elapse(timer: &str) -> Option<Timestamp> {
-    // `@1795305600`, which no locale and no time zone changes (systemd 249 and later; others say nothing).
     let output = tool::command("systemctl")
-        .args([
-            "show",
-            "--timestamp=unix",
-            "--property",
-            "NextElapseUSecRealtime",
-            "--value",
-            timer,
-        ])
+        .args(["show", "--property", "NextElapseUSecRealtime", "--value", timer])
+        // It is told in the zone of whoever asks (systemd 252 minds no `--timestamp=` here).
+        .env("TZ", "UTC")
         .stdin(Stdio::null())
         .output()
         .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Timestamp::from_second(text.trim().strip_prefix('@')?.parse().ok()?).ok()
+    told_time(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+/// `Sun 2026-11-22 05:07:38 UTC`.
+fn told_time(text: &str) -> Option<Timestamp> {
+    let time = DateTime::strptime("%a %Y-%m-%d %H:%M:%S UTC", text).ok()?;
+    time.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp())
 }
 
 /// Makes the users of a sysusers.d file. Those that exist stay as they are.
@@ -151,4 +152,17 @@ fn run(program: &str, words: &[&str], input: &str) -> anyhow::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::bail!("`{program} {}` failed: {}", words.join(" "), said.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_systemd_is_read_and_what_is_none_is_not() {
+        let told = told_time("Sun 2026-11-22 05:07:38 UTC").map(|at| at.to_string());
+        assert_eq!(told.as_deref(), Some("2026-11-22T05:07:38Z"));
+        assert_eq!(told_time("n/a"), None);
+        assert_eq!(told_time(""), None);
+    }
 }

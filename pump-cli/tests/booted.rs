@@ -263,6 +263,7 @@ fn the_script_installs_from_a_source_with_nothing_but_a_shell() {
 fn the_timer_s_service_upgrades_by_itself_from_its_own_sandbox() {
     let (machine, releases) = machine("pump-timer");
     must_exit(&machine, 0, INSTALL);
+    machine.must(&["sh", "-c", "echo 'bake_seconds = 3' >>/etc/pump/upgrade.toml"]);
     must_exit(&machine, 0, &["systemctl", "start", "pump-upgrade.service"]);
     let before = status(&machine);
     assert_eq!(before.workers_build.short(), releases.first, "nothing newer is on offer");
@@ -272,6 +273,18 @@ fn the_timer_s_service_upgrades_by_itself_from_its_own_sandbox() {
     let after = status(&machine);
     assert_eq!(after.workers_build.short(), releases.second);
     assert_eq!(after.pid, before.pid, "the master goes on");
+
+    let told = json(&must_exit(&machine, 0, &["pump", "auto-upgrade", "status", "--json"]));
+    assert_eq!((&told["timer"], &told["last"]["exit"]), (&"on".into(), &0.into()), "{told}");
+    assert!(told["next"].is_string(), "systemd says when it looks next: {told}");
+    must_exit(&machine, 0, &["pump", "auto-upgrade", "disable"]);
+    assert_ne!(
+        machine.must(&["systemctl", "show", "-PUnitFileState", "pump-upgrade.timer"]).trim(),
+        "enabled"
+    );
+    must_exit(&machine, 0, &["pump", "auto-upgrade", "enable"]);
+    assert_eq!(machine.must(&["systemctl", "is-active", "pump-upgrade.timer"]).trim(), "active");
+    must_exit(&machine, 0, &["pump", "doctor"]);
 }
 
 #[test]
