@@ -72,9 +72,13 @@ pub(crate) fn outlive(context: &Context<'_>) -> Option<ExitStatus> {
 
 fn in_unit(program: &Path) -> Command {
     let mut command = Command::new(SYSTEMD_RUN);
-    command.args(["--quiet", "--collect", "--wait", "--pipe", "--same-dir", "--service-type=exec"]);
+    command.args(["--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"]);
     command.arg(format!("--unit=pump-run-{}", std::process::id()));
     command.arg("--description=A run of pump that outlives its terminal");
+    // A folder that is gone has no paths in it that somebody could mean.
+    if let Ok(folder) = std::env::current_dir() {
+        command.arg("--working-directory").arg(folder);
+    }
     // Those that are not set are passed over by systemd-run, but not without a word.
     for name in PASSED.into_iter().filter(|name| std::env::var_os(name).is_some()) {
         command.arg(format!("--setenv={name}"));

@@ -338,6 +338,39 @@ fn an_uninstall_ends_a_timed_upgrade_and_leaves_a_typed_one_alone() {
     );
 }
 
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn b15_an_upgrade_on_a_terminal_that_is_lost_goes_on_in_a_unit_of_its_own() {
+    let (machine, releases) = machine("pump-terminal");
+    must_exit(&machine, 0, INSTALL);
+    releases.publish(&machine);
+    let version = releases.second.split('+').next().unwrap_or_default();
+    let line = format!("{PUMP} upgrade --zero-downtime --bake 10 --to {version}");
+    // On a terminal of its own, which goes with script(1).
+    let mut terminal = machine
+        .command("script")
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("nsenter can be run");
+    let journal = machine.path("/var/lib/pump-upgrade/journal.jsonl");
+    pump_test::eventually(AT_MOST, || {
+        let text = std::fs::read_to_string(&journal).unwrap_or_default();
+        if text.contains(r#""state":"baking""#) { Ok(()) } else { Err(text) }
+    });
+    let kill = r#"for one in /proc/[0-9]*; do
+        if [ "$(cat $one/comm)" = script ]; then kill -9 "${one#/proc/}"; fi; done"#;
+    machine.must(&["sh", "-c", kill]);
+    terminal.wait().expect("our own child");
+    let told = said(&must_exit(&machine, 0, &[PUMP, "status"]));
+    assert!(told.contains("in the unit pump-run-"), "{told}");
+    let followed = said(&must_exit(&machine, 0, &[PUMP, "status", "--follow"]));
+    assert!(followed.contains(&format!("{} serves", releases.second)), "{followed}");
+    assert_eq!(status(&machine).workers_build.short(), releases.second);
+    let left = machine.must(&["systemctl", "list-units", "--all", "--no-legend", "pump-run-*"]);
+    assert_eq!(left, "", "the unit is gone with the run");
+}
+
 /// The new release's own `pump install` writes them, under the lock of the upgrade that starts it.
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
