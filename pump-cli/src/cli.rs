@@ -8,9 +8,9 @@ use clap::{Parser, Subcommand};
 use pump_control::ExitStatus;
 
 use crate::commands::{
-    account, auto_upgrade, backup, bundle, completions, doctor, finalize, generate, history, hold,
-    install, metrics, package, restart, restore, resume, rollback, start, status, stop, uninstall,
-    upgrade, verify,
+    account, adopt, auto_upgrade, backup, bundle, completions, doctor, finalize, generate, history,
+    hold, install, metrics, package, restart, restore, resume, rollback, start, status, stop,
+    uninstall, upgrade, verify,
 };
 use crate::host::Host;
 use crate::report::{self, Failure};
@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     /// Give up the way back: take away what only older releases need in the database.
     Finalize(finalize::FinalizeArgs),
+    /// Hand the server over to what a package brought, or back.
+    Adopt(adopt::AdoptArgs),
     /// Manage accounts.
     Account(account::AccountArgs),
     /// Print a completion script for a shell.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod account;
+pub(crate) mod adopt;
 pub(crate) mod auto_upgrade;
 pub(crate) mod backup;
 pub(crate) mod bundle;
@@ -70,6 +71,7 @@ pub(crate) fn run(cli: Option<Cli>, host: &Host) -> Ended {
         Command::Backup(args) => backup::run(args, &context),
         Command::Restore(args) => restore::run(args, &context),
         Command::Finalize(args) => finalize::run(args, &context),
+        Command::Adopt(args) => adopt::run(args, &context),
         Command::Account(args) => account::run(args, &context),
         Command::Completions(args) => completions::run(args, &context),
         Command::Generate(args) => generate::run(args, &context),

@@ -4,6 +4,8 @@
 
 #[path = "booted/asking.rs"]
 mod asking;
+#[path = "booted/packages.rs"]
+mod packages;
 #[path = "booted/releases.rs"]
 mod releases;
 #[path = "booted/state.rs"]

@@ -6,8 +6,8 @@
 
 mod answers;
 mod probe;
-mod program;
-mod steps;
+pub(super) mod program;
+pub(super) mod steps;
 mod upgrades;
 
 use std::path::PathBuf;

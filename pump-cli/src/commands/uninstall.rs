@@ -178,7 +178,10 @@ fn stop(context: &Context<'_>) -> Result<(), Failure> {
 }
 
 /// Removes one entry. False when it was not there, or is a folder that is not empty.
-fn remove(path: &Path, kind: Kind) -> anyhow::Result<bool> {
+///
+/// # Errors
+/// What the file system says otherwise.
+pub(super) fn remove(path: &Path, kind: Kind) -> anyhow::Result<bool> {
     let removed = match kind {
         Kind::File | Kind::Link => fs::remove_file(path),
         Kind::Dir => fs::remove_dir(path),

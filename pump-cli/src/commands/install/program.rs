@@ -138,10 +138,21 @@ impl Release {
         if layout.is_packaged() {
             return Ok(changed);
         }
-        changed |= transaction.link(&layout.pump_link(), &layout.current().join("bin/pump"))?;
-        changed |= link_manual(layout, transaction)?;
+        changed |= link(layout, transaction)?;
         Ok(changed)
     }
+}
+
+/// Puts the command and its manual where they are looked for. True when anything changed.
+///
+/// # Errors
+/// What the file system says.
+pub(in crate::commands) fn link(
+    layout: &Layout,
+    transaction: &mut Transaction,
+) -> Result<bool, Failure> {
+    let command = transaction.link(&layout.pump_link(), &layout.current().join("bin/pump"))?;
+    Ok(link_manual(layout, transaction)? || command)
 }
 
 /// Puts the manual pages of the current release where man(1) looks.

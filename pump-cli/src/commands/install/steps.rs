@@ -276,7 +276,10 @@ fn account(
 }
 
 /// Writes the units that are missing or were made by an earlier release. Returns which.
-fn unit_files(
+///
+/// # Errors
+/// What the file system or systemd says.
+pub(in crate::commands) fn unit_files(
     checked: &Checked,
     context: &Context<'_>,
     transaction: &mut Transaction,

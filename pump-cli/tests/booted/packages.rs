@@ -1,19 +1,16 @@
 //! The road of the packages on a real systemd: install, configure, upgrade under load, downgrade, remove, purge.
 
-#[path = "booted/asking.rs"]
-mod asking;
-#[path = "booted/state.rs"]
-mod state;
-
 use std::path::PathBuf;
 
 use pump_control::control::Status;
 use pump_test::Api;
-use pump_test::load::{Load, Plan};
+use pump_test::load::{Load, Plan, Report};
 use pump_test::machine::{Machine, said, target};
 
-use asking::{AT_MOST, json, must_exit, status};
-use state::State;
+use super::asking::{AT_MOST, json, must_exit, status};
+use super::releases::Releases;
+use super::state::State;
+use super::{INSTALL, PUMP};
 
 /// Where the packages are in a machine: on a tmpfs, so that the machine's own tree stays as it was.
 const INSIDE: &str = "/run/test";
@@ -171,6 +168,71 @@ fn p6_apt_upgrades_from_what_the_next_key_signed_and_not_from_what_is_expired_or
     all_are(&machine, &packages.second, &begun);
 }
 
+/// From our own tree to the packages and back, and no client notices.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn p1_p8_a_server_is_handed_to_the_packages_and_taken_back_under_load() {
+    let (machine, packages) = machine("pump-adopt");
+    let releases = Releases::made();
+    releases.carry(&machine);
+    must_exit(&machine, 0, &[INSTALL, &["--account", "alice"]].concat());
+    watches_nothing(&machine);
+    let begun = status(&machine);
+    let told = apt_install(&machine, "second");
+    assert!(told.contains("pump adopt"), "{told}");
+    assert_eq!(status(&machine).workers_build, begun.workers_build, "nothing was touched");
+
+    let report = under_load(&machine, |step| {
+        step("to the package", &|| {
+            must_exit(&machine, 0, &[PUMP, "adopt"]);
+            all_are(&machine, &packages.second, &begun);
+        });
+        assert!(!machine.path("/opt/pump").exists());
+        let unit = ["systemctl", "show", "--property=FragmentPath", "--value", "pumpd.service"];
+        assert!(machine.must(&unit).contains("/lib/systemd/system/"), "{}", machine.must(&unit));
+        must_exit(&machine, 0, &["pump", "adopt"]);
+        step("reload", &|| drop(must_exit(&machine, 0, &["systemctl", "reload", "pumpd.service"])));
+        step("back to the own tree", &|| {
+            must_exit(&machine, 0, &["pump", "adopt", "--own-tree"]);
+            machine.must(&["apt-get", "remove", "--yes", "pumpd", "pump"]);
+        });
+        assert!(!machine.path("/var/lib/pump-releases").exists());
+        assert!(machine.must(&unit).starts_with("/etc/systemd/system/"), "{}", machine.must(&unit));
+        step("reload", &|| drop(must_exit(&machine, 0, &["systemctl", "reload", "pumpd.service"])));
+        all_are(&machine, &packages.second, &begun);
+    });
+    assert_eq!(report.failures(), 0, "{report}");
+    let restarted = ["systemctl", "restart", "pumpd.service"];
+    must_exit(&machine, 0, &restarted);
+    assert_eq!(status(&machine).workers_build.short(), packages.second);
+}
+
+/// Clients at work while something is done to the server. Each step begins when enough requests were made.
+#[track_caller]
+fn under_load(
+    machine: &Machine,
+    work: impl FnOnce(&mut dyn FnMut(&str, &dyn Fn())) + Send,
+) -> Report {
+    let address = "127.0.0.1:8000".parse().expect("an address");
+    machine.within(|| {
+        let api = Api::new(address, "https://social.example");
+        let mut plan = Plan::new(api.address().clone(), api.host());
+        plan.lasts = AT_MOST;
+        plan.pages = vec!["/".into(), "/@alice".into(), "/healthz".into()];
+        let mut load = Load::start(plan);
+        work(&mut |what, step| {
+            let seen = load.requests() + BETWEEN_STEPS;
+            pump_test::eventually(AT_MOST, || match load.requests() {
+                now if now >= seen => Ok(()),
+                now => Err(now),
+            });
+            load.mark(what);
+            step();
+        });
+        load.stop()
+    })
+}
+
 /// What an administrator, a hold or a policy forbids is not done, and said; and `pump upgrade` does it later.
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
@@ -226,6 +288,7 @@ fn p1_p4_p8_packages_install_upgrade_downgrade_and_purge_without_a_lost_request(
     let install =
         ["pump", "install", "--domain", "social.example", "--account", "alice", "--yes", "--json"];
     let installed = json(&must_exit(&machine, 0, &install));
+    watches_nothing(&machine);
     let password = installed["password"].as_str().expect("a password was made").to_owned();
     let score = ["systemd-analyze", "security", "--no-pager", "--threshold=11", "pumpd.service"];
     machine.must(&score);
@@ -238,7 +301,6 @@ fn p1_p4_p8_packages_install_upgrade_downgrade_and_purge_without_a_lost_request(
     let again = json(&must_exit(&machine, 0, &["pump", "install", "--json"]));
     assert_eq!(again["changed"], serde_json::json!([]), "{again}");
     assert_eq!(made.differences(&State::of(&machine)), [""; 0]);
-    watches_nothing(&machine);
 
     let address = "127.0.0.1:8000".parse().expect("an address");
     let report = machine.within(|| {
