@@ -3,8 +3,10 @@
 //! The roll happens in the master and outlives whoever asked for it. `ExecReload=` of the unit is
 //! `pump restart --wait`, run as the service's user, so this asks for no root: the master decides.
 
-use pump_control::ExitStatus;
+use std::path::PathBuf;
+
 use pump_control::control::{Ask, Reply, Restart};
+use pump_control::{ExitStatus, Layout};
 
 use crate::context::Context;
 use crate::report::Ended;
@@ -34,6 +36,7 @@ pub(crate) struct RestartArgs {
 pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
     tell_what_changed(context);
     let restart = Restart {
+        candidate: installed(context),
         one_worker: args.one_worker,
         wait: args.wait,
         clear_latch: args.clear_latch,
@@ -63,6 +66,13 @@ pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
         }
         other => Err(told(control::unexpected(&other))),
     }
+}
+
+/// What the service would be started from now. The master remembers what it was started from, and that
+/// tree is gone after `pump adopt`.
+fn installed(context: &Context<'_>) -> Option<PathBuf> {
+    let pumpd = Layout::pumpd_in(&context.layout.current());
+    (!context.layout.is_private() && pumpd.exists()).then_some(pumpd)
 }
 
 /// Says which keys of the configuration are other than those that the workers run with.

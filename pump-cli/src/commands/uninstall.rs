@@ -74,7 +74,7 @@ pub(crate) fn run(args: UninstallArgs, context: &Context<'_>) -> Ended {
         }
     }
     if layout.is_private() {
-        prune(layout);
+        prune(layout)?;
     } else {
         systemctl(&["daemon-reload"])?;
         // Forgets units that failed or were ended; one that did not is no fault.
@@ -213,7 +213,7 @@ fn remove_database(folder: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// Removes the empty folders above ours in a private place, which had none before.
-fn prune(layout: &Layout) {
+fn prune(layout: &Layout) -> anyhow::Result<()> {
     for entry in manifest::entries().iter().rev() {
         let path = entry.at(layout);
         let above = path.ancestors().skip(1).take_while(|path| *path != layout.root());
@@ -222,11 +222,16 @@ fn prune(layout: &Layout) {
                 Ok(()) => {}
                 // A run that was cut had come so far.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                // One that is not empty stays, and so do those above it.
-                Err(_) => break,
+                // It stays, and so do those above it.
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => break,
+                Err(error) => {
+                    let told = || format!("could not remove `{}`", folder.display());
+                    return Err(error).with_context(told);
+                }
             }
         }
     }
+    Ok(())
 }
 
 /// What is still on the machine, in words.

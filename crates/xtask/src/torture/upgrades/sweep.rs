@@ -201,6 +201,10 @@ impl<'a> Sweep<'a> {
         // Where nothing of it is left to be found there is nothing to resume.
         let resumes = matches!(resumed.code, Some(0 | 50));
         let again = place.say("install")?;
+        if again.code != Some(0) {
+            tally.wrong(point, "`pump install` did not finish it", &again);
+            return Ok(());
+        }
         place.hurry()?;
         let started = place.say("start")?;
         let serves = place.serves();
@@ -208,10 +212,10 @@ impl<'a> Sweep<'a> {
             tally.dark += 1;
             tally.wrong(point, "it does not serve afterwards", &started);
         }
-        if resumes && again.code == Some(0) && serves {
+        if resumes && serves {
             tally.converged += usize::from(met);
         } else {
-            tally.wrong(point, "`pump install` did not finish it", &again);
+            tally.wrong(point, "`pump resume` did not understand it", &resumed);
         }
         let before = place.files();
         for command in ["resume", "install"] {
