@@ -51,7 +51,7 @@ const PONG_WITHIN: Duration = Duration::from_secs(10);
 const WRITES_WITHIN: Duration = Duration::from_millis(50);
 
 /// How long a client that has nothing open has to take note of the end.
-const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+const LEAVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves a connection that has said that it speaks HTTP/2.
 pub(super) async fn serve(serving: &Serving, connection: Connection) -> Left {

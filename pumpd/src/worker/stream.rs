@@ -24,7 +24,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
 /// How long a client has, after our half of the connection is closed, to close its own.
-const LINGER_FOR: Duration = Duration::from_secs(2);
+const LINGER_FOR: Duration = Duration::from_secs(5);
 
 /// How much it may still send in that time, in bytes.
 const LINGER_BYTES: usize = 256 * 1024;
