@@ -42,7 +42,6 @@ pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
         clear_latch: args.clear_latch,
         canary: args.canary,
         parallel: args.parallel,
-        ..Restart::default()
     };
     if args.wait {
         let outcome = roll::follow(context, restart)?;

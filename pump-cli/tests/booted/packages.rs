@@ -175,14 +175,15 @@ fn p1_p8_a_server_is_handed_to_the_packages_and_taken_back_under_load() {
     let (machine, packages) = machine("pump-adopt");
     let releases = Releases::made();
     releases.carry(&machine);
-    must_exit(&machine, 0, &[INSTALL, &["--account", "alice"]].concat());
+    let installed = json(&must_exit(&machine, 0, &[INSTALL, &["--account", "alice"]].concat()));
+    let password = installed["password"].as_str().expect("a password was made").to_owned();
     watches_nothing(&machine);
     let begun = status(&machine);
     let told = apt_install(&machine, "second");
     assert!(told.contains("pump adopt"), "{told}");
     assert_eq!(status(&machine).workers_build, begun.workers_build, "nothing was touched");
 
-    let report = under_load(&machine, |step| {
+    let report = under_load(&machine, &password, |step| {
         step("to the package", &|| {
             must_exit(&machine, 0, &[PUMP, "adopt"]);
             all_are(&machine, &packages.second, &begun);
@@ -207,18 +208,23 @@ fn p1_p8_a_server_is_handed_to_the_packages_and_taken_back_under_load() {
     assert_eq!(status(&machine).workers_build.short(), packages.second);
 }
 
-/// Clients at work while something is done to the server. Each step begins when enough requests were made.
+/// Clients at work while something is done to the server, alice among them, whose notes are looked for
+/// afterwards. Each step begins when enough requests were made.
 #[track_caller]
 fn under_load(
     machine: &Machine,
+    password: &str,
     work: impl FnOnce(&mut dyn FnMut(&str, &dyn Fn())) + Send,
 ) -> Report {
     let address = "127.0.0.1:8000".parse().expect("an address");
     machine.within(|| {
         let api = Api::new(address, "https://social.example");
+        let alice = api.sign_in("alice", password).expect("alice can sign in");
         let mut plan = Plan::new(api.address().clone(), api.host());
         plan.lasts = AT_MOST;
+        plan.authors = vec![alice];
         plan.pages = vec!["/".into(), "/@alice".into(), "/healthz".into()];
+        plan.big_page = "/users/alice/outbox?page=true".into();
         let mut load = Load::start(plan);
         work(&mut |what, step| {
             let seen = load.requests() + BETWEEN_STEPS;
@@ -229,7 +235,13 @@ fn under_load(
             load.mark(what);
             step();
         });
-        load.stop()
+        let report = load.stop();
+        for author in report.ledger().authors() {
+            let shown = api.outbox(author).expect("the outbox can be read");
+            let audit = report.ledger().check(Some(author), &shown);
+            assert_eq!(audit.problems.len(), 0, "{:?}", audit.problems);
+        }
+        report
     })
 }
 
@@ -302,25 +314,7 @@ fn p1_p4_p8_packages_install_upgrade_downgrade_and_purge_without_a_lost_request(
     assert_eq!(again["changed"], serde_json::json!([]), "{again}");
     assert_eq!(made.differences(&State::of(&machine)), [""; 0]);
 
-    let address = "127.0.0.1:8000".parse().expect("an address");
-    let report = machine.within(|| {
-        let api = Api::new(address, "https://social.example");
-        let alice = api.sign_in("alice", &password).expect("alice can sign in");
-        let mut plan = Plan::new(api.address().clone(), api.host());
-        plan.lasts = AT_MOST;
-        plan.authors = vec![alice];
-        plan.pages = vec!["/".into(), "/@alice".into(), "/healthz".into()];
-        plan.big_page = "/users/alice/outbox?page=true".into();
-        let mut load = Load::start(plan);
-        let mut step = |what: &str, work: &dyn Fn()| {
-            let seen = load.requests() + BETWEEN_STEPS;
-            pump_test::eventually(AT_MOST, || match load.requests() {
-                now if now >= seen => Ok(()),
-                now => Err(now),
-            });
-            load.mark(what);
-            work();
-        };
+    let report = under_load(&machine, &password, |step| {
         step("upgrade", &|| {
             let told = apt_install(&machine, "second");
             assert!(told.contains("serves"), "{told}");
@@ -339,13 +333,6 @@ fn p1_p4_p8_packages_install_upgrade_downgrade_and_purge_without_a_lost_request(
             all_are(&machine, &packages.first, &begun);
         });
         step("after", &|| {});
-        let report = load.stop();
-        for author in report.ledger().authors() {
-            let shown = api.outbox(author).expect("the outbox can be read");
-            let audit = report.ledger().check(Some(author), &shown);
-            assert_eq!(audit.problems.len(), 0, "{:?}", audit.problems);
-        }
-        report
     });
     assert_eq!(report.failures(), 0, "{report}");
     assert!(report.requests() >= 20_000, "{report}");
