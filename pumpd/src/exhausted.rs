@@ -31,8 +31,8 @@ pub(crate) fn told(error: &io::Error) -> String {
 pub(crate) fn is_why(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let by_system = cause.downcast_ref::<io::Error>().is_some_and(|one| what(one).is_some());
-        let full = cause.downcast_ref::<pump_store::Error>();
-        by_system || matches!(full, Some(pump_store::Error::Full { .. }))
+        let by_store = cause.downcast_ref::<pump_store::Error>();
+        by_system || by_store.is_some_and(pump_store::Error::is_for_want_of_room)
     })
 }
 

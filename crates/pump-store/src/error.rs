@@ -154,6 +154,19 @@ impl Error {
         )
     }
 
+    /// Whether the machine had no room for it, on the disk or in memory: nothing is wrong with the database
+    /// or with the code.
+    pub fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Failed { source, .. } => {
+                let source = source.downcast_ref::<rusqlite::Error>();
+                source.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::OutOfMemory)
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn not_writable(path: &Path, source: io::Error) -> Self {
         Self::NotWritable { path: path.to_owned(), source: source.into() }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 use pump_test::{Setup, TestCluster};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::{pumpd, script};
 
@@ -96,8 +97,14 @@ fn who_ignored_the_death_of_children_may_start_a_master() {
 /// Who knocked stayed at the door, and woke the master for ever.
 #[test]
 fn a_master_without_descriptors_waits_for_one() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut cluster = started_by(&folder, "ulimit -n 26\nexec PUMPD \"$@\"");
+    let pumpd = Some(pumpd().to_owned());
+    let mut cluster = TestCluster::start(Setup { pumpd, ..Setup::default() });
+    // Its workers were born before and keep theirs.
+    let master = cluster.master();
+    let few = master.descriptors().expect("it lives") as u64 + 4;
+    let few = Rlimit { current: Some(few), maximum: Some(few) };
+    let pid = Pid::from_raw(master.pid.cast_signed()).expect("a process");
+    prlimit(Some(pid), Resource::Nofile, few).expect("our own child");
     let path = cluster.place().join("run/control.sock");
     let knocking: Vec<_> = (0..30)
         .map(|_| std::os::unix::net::UnixStream::connect(&path).expect("the kernel takes it"))
