@@ -65,10 +65,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let begun = Instant::now();
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", "pumpd", "--package", "pump-cli"])
-        .current_dir(workspace())
-        .status()?;
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--package", "pumpd", "--package", "pump-cli"]);
+    if !cfg!(debug_assertions) {
+        // They are looked for beside this program.
+        build.arg("--release");
+    }
+    let built = build.current_dir(workspace()).status()?;
     anyhow::ensure!(built.success(), "the programs could not be built");
     let place = Place::make()?;
     let mut tallies: Vec<Tally> = Vec::new();
