@@ -11,11 +11,12 @@ use pump_control::{ExitStatus, Layout};
 use serde_json::json;
 
 use super::install::{program, steps};
-use super::upgrade::packaged;
+use super::upgrade::{half_installed, packaged};
 use crate::context::Context;
 use crate::daemon::Daemon;
 use crate::lock;
 use crate::manifest::{self, Group};
+use crate::passage::{self, Last};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::Consent;
@@ -53,6 +54,9 @@ pub(crate) fn run(args: AdoptArgs, context: &Context<'_>) -> Ended {
         .hint("run `sudo apt install pump pumpd`"));
     }
     let Some(current) = Releases::of(&from).current()? else {
+        if Releases::of(&to).current()?.is_none() {
+            return Err(context.not_installed(&to.current()));
+        }
         let place = to.program();
         let text = format!("the server is in `{}` already, nothing to do", place.display());
         context.report.say(&text);
@@ -62,6 +66,10 @@ pub(crate) fn run(args: AdoptArgs, context: &Context<'_>) -> Ended {
     let there = Context { layout: to.clone(), ..context.clone() };
     {
         let _lock = lock::take(&context.layout)?;
+        // What was cut names releases of the tree that goes.
+        if let Ok(Last::Unfinished(last)) = passage::last(&context.layout) {
+            return Err(half_installed(context, &last));
+        }
         hand_over(&current, &from, &there)?;
     }
     context.report.say(format_args!("{} serves from `{}` now", current.name, to.program_path()));

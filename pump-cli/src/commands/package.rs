@@ -19,7 +19,7 @@ use crate::journal::Journal;
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::{self, Consent, Step};
-use crate::{control, hold, service, systemd, tool};
+use crate::{control, hold, lock, service, systemd, tool};
 
 /// How long the scripts wait for the new workers. The roll goes on alone after that.
 const SCRIPT_WAITS: Duration = Duration::from_secs(60);
@@ -86,7 +86,10 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
     let to = packaged::payload(&releases)?;
     let Some(current) = releases.current()? else {
         let config = context.layout.config();
-        releases.make_current(&to.name)?;
+        {
+            let _lock = lock::take(&context.layout)?;
+            releases.make_current(&to.name)?;
+        }
         // The package was here before and left its configuration and data.
         let again = context.layout.config().exists() && systemd::is_booted() && !forbidden();
         if again {
@@ -117,6 +120,7 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
     let step = switch::step(running.as_ref(), &current, &to.info)?;
     match step {
         Step::Links => {
+            let _lock = lock::take(&context.layout)?;
             releases.make_current(&to.name)?;
             Ok(format!("{} is in use from the next start on", to.name))
         }

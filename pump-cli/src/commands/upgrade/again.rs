@@ -150,7 +150,8 @@ pub(in crate::commands) fn superseded(
     Ok(())
 }
 
-fn half_installed(context: &Context<'_>, last: &Transition) -> Failure {
+/// The refusal of what cannot begin before something that was cut has ended.
+pub(in crate::commands) fn half_installed(context: &Context<'_>, last: &Transition) -> Failure {
     Failure::new(ExitStatus::Preflight, format!("{}; nothing was changed", last.cut()))
         .hint(format!("run `{} resume` first", service::command(context)))
 }
