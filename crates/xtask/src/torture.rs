@@ -11,6 +11,7 @@ mod bare;
 mod crowd;
 mod fleet;
 mod network;
+mod size;
 mod still;
 mod table;
 mod upgrades;
@@ -108,8 +109,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let long = args.long || args.each.is_some();
     let lasts = args.seconds.map_or(if long { LONG } else { SHORT }, Duration::from_secs);
-    let mut usual = fleet::Size::USUAL;
-    let mut size = if long { fleet::Size::LONG } else { fleet::Size::SHORT };
+    let mut usual = size::Size::USUAL;
+    let mut size = if long { size::Size::LONG } else { size::Size::SHORT };
     size.each = args.each.or(size.each);
     for size in [&mut usual, &mut size] {
         size.streams = args.streams.unwrap_or(size.streams);

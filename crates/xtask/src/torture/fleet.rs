@@ -1,18 +1,18 @@
 //! The fleet against continuous rolls.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use pump_control::ExitStatus;
 use pump_control::control::Restart;
+use pump_test::TestCluster;
 use pump_test::census::{self, Census, Tcp};
-use pump_test::fleet::{Announced, Class, Clock, Fleet, Plan, Seen, speaks_http2};
+use pump_test::fleet::{Announced, Class, Clock, Fleet, Seen};
 use pump_test::ledger::Ledger;
 use pump_test::process::{Memory, Process};
 use pump_test::wire::Address;
-use pump_test::{Account, TestCluster};
 
+use super::size::{Size, plan};
 use super::{Builds, cluster, say};
 
 /// Workers of the cluster.
@@ -29,111 +29,6 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// How long old workers may take to go after a roll before it is called a pile.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
-
-/// Requests of each class in a long run: none that fails among so many means that, with 95 %, no more than
-/// three in a million do.
-const EACH: u64 = 1_000_000;
-
-/// How large a fleet is.
-pub(super) struct Size {
-    clients: &'static [(Class, usize)],
-    /// Only clients of the class of this name, ten times as many.
-    pub(super) only: Option<String>,
-    new_per_second: u32,
-    /// The share of the time in which there are large uploads and very slow readers.
-    slow_share: f64,
-    think: Duration,
-    /// Of so many requests of a connection that is kept, one posts.
-    post_every: u64,
-    /// Requests that each class is to make.
-    pub(super) each: Option<u64>,
-    /// The pause between two notes for all streams.
-    heralded_every: Duration,
-    pub(super) streams: usize,
-    listeners: usize,
-    authors: usize,
-}
-
-impl Size {
-    /// For `cargo xtask test`.
-    pub(super) const SHORT: Self = Self {
-        clients: &[
-            (Class::New, 8),
-            (Class::Keepalive, 400),
-            (Class::Adversary, 100),
-            (Class::Pipelined, 10),
-            (Class::Http2, 6),
-            (Class::Upload, 10),
-            (Class::LargeUpload, 8),
-            (Class::Reader, 20),
-            (Class::LargeReader, 6),
-            (Class::Waiter, 300),
-            (Class::Unix, 10),
-            (Class::Herald, 1),
-        ],
-        only: None,
-        new_per_second: 700,
-        slow_share: 0.4,
-        think: Duration::from_secs(1),
-        post_every: 4,
-        each: None,
-        heralded_every: Duration::from_millis(50),
-        streams: 100,
-        listeners: 8,
-        authors: 4,
-    };
-
-    /// As other servers were measured: the times that are promised are of this one.
-    pub(super) const USUAL: Self = Self {
-        clients: &[
-            (Class::New, 8),
-            (Class::Keepalive, 32),
-            (Class::Http2, 2),
-            (Class::LargeUpload, 4),
-            (Class::LargeReader, 4),
-            (Class::Herald, 1),
-        ],
-        only: None,
-        new_per_second: 600,
-        slow_share: 1.0,
-        think: Duration::from_secs(3),
-        post_every: 4,
-        each: None,
-        heralded_every: Duration::from_millis(50),
-        streams: 4,
-        listeners: 2,
-        authors: 2,
-    };
-
-    /// For a million requests of each class in less than an hour. What costs the processor much and is no
-    /// request of a class comes seldom.
-    pub(super) const LONG: Self = Self {
-        clients: &[
-            (Class::New, 16),
-            (Class::Keepalive, 600),
-            (Class::Adversary, 1000),
-            (Class::Pipelined, 16),
-            (Class::Http2, 16),
-            (Class::Upload, 200),
-            (Class::LargeUpload, 8),
-            (Class::Reader, 240),
-            (Class::LargeReader, 6),
-            (Class::Waiter, 1000),
-            (Class::Unix, 40),
-            (Class::Herald, 1),
-        ],
-        only: None,
-        new_per_second: 1000,
-        slow_share: 0.05,
-        think: Duration::from_secs(1),
-        post_every: 8,
-        each: Some(EACH),
-        heralded_every: Duration::from_millis(500),
-        streams: 1000,
-        listeners: 40,
-        authors: 32,
-    };
-}
 
 /// One roll, as it was seen from outside.
 pub(super) struct Roll {
@@ -368,88 +263,6 @@ fn aimed(seen: &Seen, rolls: &[Roll]) -> Aimed {
     }
     aimed
 }
-
-fn plan(cluster: &TestCluster, size: &Size) -> anyhow::Result<(Plan, Vec<&'static str>)> {
-    say("people", &format!("{} accounts", size.authors + size.listeners + 1));
-    let api = cluster.api();
-    let named = |prefix: &str, count: usize| -> Vec<Account> {
-        (0..count).map(|number| cluster.account(&format!("{prefix}{number}"))).collect()
-    };
-    let authors = named("author", size.authors);
-    let herald = cluster.account("herald");
-    // Long notes, so that a page of them is large.
-    for (name, length) in [("printer", 4800), ("scribe", 1900)] {
-        let account = cluster.account(name);
-        for number in 0..40 {
-            let text = format!("Long note {number} of a patient {name}. ").repeat(120);
-            api.post(&account, &text[..length.min(text.len())])?;
-        }
-    }
-    let mut absent = Vec::new();
-    let mut clients: BTreeMap<Class, usize> = size.clients.iter().copied().collect();
-    if let Some(only) = &size.only {
-        clients.retain(|class, _| class.to_string().starts_with(only));
-        clients.values_mut().for_each(|count| *count *= 10);
-    }
-    if !speaks_http2(&cluster.address())? {
-        clients.remove(&Class::Http2);
-        absent.push("HTTP/2 with prior knowledge");
-    }
-    let health = api.call("GET", "/api/v1/streaming/health", &[], b"")?;
-    let mut streams = size.streams;
-    let mut listeners = Vec::new();
-    if health.status == 200 && streams > 0 {
-        listeners = named("listener", size.listeners);
-        for listener in &listeners {
-            api.follow(listener, "herald")?;
-        }
-    } else {
-        streams = 0;
-        clients.remove(&Class::Herald);
-        if size.streams > 0 {
-            absent.push("event streams");
-        }
-    }
-    let unix = cluster.place().join("run/http.sock");
-    ensure!(unix.exists(), "the unix socket is missing");
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
-    let plan = Plan {
-        address: cluster.address(),
-        unix: Some(Address::Unix(unix)),
-        host: api.host().to_owned(),
-        clients,
-        new_per_second: size.new_per_second,
-        think: size.think,
-        post_every: size.post_every,
-        each: size.each,
-        slow_for: Duration::ZERO,
-        pages: PAGES.map(str::to_owned).to_vec(),
-        page_to_sip: "/users/scribe/outbox?page=true".to_owned(),
-        big_page: "/users/printer/outbox?page=true&limit=40".to_owned(),
-        upload_bytes: 1024 * 1024,
-        authors,
-        streams,
-        listeners,
-        herald: Some((herald, size.heralded_every)),
-        answer_within: Duration::from_secs(15),
-        seed: seed as u64,
-    };
-    let big = api.call("GET", &plan.big_page, &[], b"").context("the large page")?;
-    ensure!(big.status == 200, "the large page is answered with {}", big.status);
-    Ok((plan, absent))
-}
-
-/// Cheap ones mostly: the roll is what is tried, not the templates.
-const PAGES: [&str; 8] = [
-    "/healthz",
-    "/users/printer",
-    "/nodeinfo/2.0",
-    "/healthz",
-    "/",
-    "/healthz",
-    "/.well-known/webfinger?resource=acct:printer@social.example",
-    "/users/printer/followers",
-];
 
 /// Lets others work for a while.
 pub(super) fn pause(lasts: Duration) {
