@@ -1,16 +1,17 @@
 //! `history.jsonl`: what was upgraded and rolled back, by whom, and how it ended.
 //!
-//! A line of JSON for each run, appended and synced, never changed. A line that was torn by a power
-//! cut is skipped when it is read.
+//! A line of JSON for each run, appended and synced, never changed: each seals those before it (`chain`). A line
+//! that was torn by a power cut is skipped when it is read.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Timestamp;
 use pump_control::{ExitStatus, Layout};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::{self, Verdict};
 use crate::host::OWN_SESSION;
 use crate::json_lines;
 
@@ -74,7 +75,7 @@ impl Journal {
     /// # Errors
     /// What the file system says.
     pub(crate) fn append(&self, entry: &Entry) -> anyhow::Result<()> {
-        json_lines::append(&self.path, entry)
+        chain::append(&self.path, entry)
             .with_context(|| format!("could not write `{}`", self.path.display()))
     }
 
@@ -89,6 +90,20 @@ impl Journal {
             entry.exit != ExitStatus::Done && same(last) == same(entry)
         });
         if repeated { Ok(()) } else { self.append(entry) }
+    }
+
+    /// Whether every line is as it was written.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub(crate) fn verify(&self) -> anyhow::Result<Verdict> {
+        chain::verify(&self.path)
+            .with_context(|| format!("could not read `{}`", self.path.display()))
+    }
+
+    /// Where they are.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The last runs, the newest last.

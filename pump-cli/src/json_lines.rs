@@ -3,9 +3,9 @@
 //! A line that was torn by a power cut or by a full disk takes no other with it: it is skipped when it is
 //! read, and the next one begins on a line of its own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use serde::Serialize;
@@ -21,10 +21,21 @@ const READ_AT_MOST: u64 = 1024 * 1024;
 /// # Errors
 /// What the file system says. What it has written of the line then is skipped by readers.
 pub(crate) fn append(path: &Path, line: &impl Serialize) -> io::Result<()> {
+    append_bytes(path, serde_json::to_vec(line)?)
+}
+
+/// The same for a line that is JSON already.
+///
+/// # Errors
+/// As [`append`].
+pub(crate) fn append_bytes(path: &Path, mut bytes: Vec<u8>) -> io::Result<()> {
     let is_new = !path.exists();
     let mut file =
         OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    let mut bytes = serde_json::to_vec(line)?;
+    if is_new {
+        // Whatever the umask: one of 0777 would leave a file that its owner cannot read again.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
     bytes.push(b'\n');
     if !ends_a_line(&mut file)? {
         bytes.insert(0, b'\n');

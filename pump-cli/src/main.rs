@@ -9,6 +9,7 @@ mod atomic_file;
 mod backups;
 mod bake;
 mod bundle;
+mod chain;
 mod checks;
 mod cli;
 mod commands;

@@ -30,6 +30,8 @@ mod plans;
 mod portable;
 #[path = "upgrade/real.rs"]
 mod real;
+#[path = "upgrade/records.rs"]
+mod records;
 #[path = "upgrade/refusals.rs"]
 mod refusals;
 #[path = "upgrade/resume.rs"]

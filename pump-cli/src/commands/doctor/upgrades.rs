@@ -4,9 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use pump_control::ExitStatus;
 
 use super::Finding;
+use crate::chain::Verdict;
 use crate::checks;
 use crate::context::Context;
 use crate::hold;
+use crate::journal::Journal;
 use crate::lock;
 use crate::passage::{self, Last};
 use crate::service;
@@ -34,6 +36,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     all.extend(policy(context));
     all.extend(held(context, now));
     all.extend(timer(context, now));
+    all.extend(history(context));
     all.extend(at_work(context));
     all
 }
@@ -171,6 +174,24 @@ fn timer(context: &Context<'_>, now: Timestamp) -> Option<Finding> {
         )
         .hint(format!("run `{pump} auto-upgrade status`")),
     })
+}
+
+/// Whether the history is as it was written.
+fn history(context: &Context<'_>) -> Option<Finding> {
+    const WHY: &str = "it is no record of what has happened here any more";
+    let journal = Journal::of(&context.layout);
+    let path = journal.path().display();
+    match journal.verify() {
+        Ok(Verdict { changed: Some(line), .. }) => Some(
+            Finding::remark("history", format!("line {line} of `{path}` was changed"), WHY)
+                .hint(format!("run `{} history --verify`", service::command(context))),
+        ),
+        Ok(verdict) if verdict.last.is_none() => None,
+        Ok(_) => Some(Finding::fine("history", "the history is as it was written")),
+        Err(error) => {
+            Some(Finding::broken("history", format!("{error:#}"), WHY).hint("look at the disk"))
+        }
+    }
 }
 
 /// Whether somebody is at work, which is no fault.
