@@ -40,6 +40,8 @@ mod resume;
 mod roots;
 #[path = "upgrade/sources.rs"]
 mod sources;
+#[path = "upgrade/standalone.rs"]
+mod standalone;
 #[path = "upgrade/terminal.rs"]
 mod terminal;
 #[path = "upgrade/verify.rs"]

@@ -12,6 +12,7 @@ mod itinerary;
 pub(super) mod packaged;
 mod rehearse;
 mod run;
+mod standalone;
 mod steps;
 
 use std::path::PathBuf;
@@ -98,12 +99,18 @@ pub(crate) struct UpgradeArgs {
     /// Take the file although its signatures have expired. The reason goes into the history.
     #[arg(long, value_name = "REASON", requires = "bundle")]
     pub(crate) accept_expired: Option<String>,
+    /// Replace this very program, a `pump` that was copied by hand, and no server.
+    #[arg(long = "self", conflicts_with_all = ["unattended", "plan", "rehearse", "bundle", "bake", "zero_downtime"])]
+    pub(crate) itself: bool,
     /// Trust this root, instead of the recorded or the compiled-in one.
     #[arg(long, value_name = "FILE")]
     pub(crate) trust_root: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
+    if args.itself {
+        return standalone::run(&args, context);
+    }
     context.need_root("upgrading")?;
     ownership::refuse_packaged(context, "upgrade")?;
     let looks = args.check || args.dry_run || args.rehearse;
