@@ -256,7 +256,7 @@ fn a_daemon_that_dies_at_start_is_told_with_its_last_lines_and_its_status() {
 }
 
 #[test]
-fn uninstall_keeps_what_people_wrote_and_purge_leaves_nothing() {
+fn b20_uninstall_keeps_what_people_wrote_and_purge_leaves_nothing() {
     let place = Place::new();
     assert_exit(&place.install(&[]), 0);
     assert_exit(&place.pump(&["uninstall"]), 0);

@@ -24,6 +24,8 @@ mod health;
 mod killed;
 #[path = "upgrade/kills.rs"]
 mod kills;
+#[path = "upgrade/numbered.rs"]
+mod numbered;
 #[path = "upgrade/plans.rs"]
 mod plans;
 #[path = "upgrade/portable.rs"]

@@ -74,7 +74,11 @@ fn roll_back(
     current: &Installed,
     run: &mut Run<'_>,
 ) -> Result<Option<String>, Failure> {
-    let previous = releases.previous()?.filter(|previous| previous.name != current.name);
+    let previous = releases.previous().map_err(|error| {
+        Failure::new(ExitStatus::Preflight, format!("{error:#}; nothing was changed"))
+            .hint("`pump upgrade --to VERSION` goes to any version that the channel offers")
+    })?;
+    let previous = previous.filter(|previous| previous.name != current.name);
     let Some(previous) = previous else {
         return Err(Failure::new(
             ExitStatus::Preflight,

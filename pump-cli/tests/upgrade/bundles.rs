@@ -167,7 +167,7 @@ fn p6_a_bundle_of_another_release_is_refused() {
 }
 
 #[test]
-fn a_candidate_that_cannot_say_what_it_is_is_not_rolled_onto() {
+fn b09_a_candidate_that_cannot_say_what_it_is_is_not_rolled_onto() {
     for (instead, code, says) in [
         ("exit 3", 50, "ended with exit status: 3"),
         ("kill -SEGV $$", 50, "ended with signal"),
@@ -188,7 +188,7 @@ fn a_candidate_that_cannot_say_what_it_is_is_not_rolled_onto() {
 }
 
 #[test]
-fn a_program_of_another_machine_is_refused_before_anything_rolls() {
+fn b09_a_program_of_another_machine_is_refused_before_anything_rolls() {
     // The head of an ELF file for RISC-V: e_machine 243, nothing behind it.
     let mut program = vec![0; 64];
     program[..8].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0]);

@@ -52,7 +52,7 @@ fn a_plan_is_shown_hop_by_hop_and_changes_nothing() {
 }
 
 #[test]
-fn an_upgrade_over_a_bridge_rolls_twice_and_the_history_has_both() {
+fn b13_an_upgrade_over_a_bridge_rolls_twice_and_the_history_has_both() {
     let (place, master) = place();
     let [bridge, new] = bridged().map(|it| it.info().name());
     let ran = place.pump(&["upgrade", "--zero-downtime"]);
@@ -88,7 +88,7 @@ fn without_a_word_the_shortest_way_is_taken_and_the_gentler_one_told() {
 }
 
 #[test]
-fn a_path_that_is_not_wanted_is_refused_before_anything_is_touched() {
+fn b13_a_path_that_is_not_wanted_is_refused_before_anything_is_touched() {
     let (place, master) = place();
     let before = place.program();
     let words = ["upgrade", "--zero-downtime", "--one-hop"];
@@ -101,7 +101,7 @@ fn a_path_that_is_not_wanted_is_refused_before_anything_is_touched() {
 }
 
 #[test]
-fn a_plan_by_its_id_is_done_and_a_stale_one_is_refused() {
+fn b14_a_plan_by_its_id_is_done_and_a_stale_one_is_refused() {
     let (place, master) = place();
     let id = |words: &[&str]| {
         let told = place.pump(&[words, &["--dry-run", "--json"]].concat()).ended(0, "").json();
@@ -133,7 +133,7 @@ fn a_plan_by_its_id_is_done_and_a_stale_one_is_refused() {
 }
 
 #[test]
-fn without_a_bridge_the_missing_one_is_named() {
+fn b13_without_a_bridge_the_missing_one_is_named() {
     let place = Place::new();
     let _master = Master::of(&place, &version("1.0.0"));
     place.offer(&Wanted { magic: 3, ..version("2.0.0") });
@@ -196,7 +196,7 @@ fn a_master_that_stayed_behind_ends_the_way_before_it_hurts() {
 }
 
 #[test]
-fn a_worker_of_the_build_before_last_is_waited_for() {
+fn b14_a_worker_of_the_build_before_last_is_waited_for() {
     let (place, master) = place();
     master.lingers(6);
     let ran = place.pump(&["upgrade", "--zero-downtime"]);

@@ -173,7 +173,7 @@ fn a_way_over_a_barrier_is_rolled_twice_by_the_same_master() {
 }
 
 #[test]
-fn p3_a_release_whose_workers_die_ends_where_it_began() {
+fn b09_p3_a_release_whose_workers_die_ends_where_it_began() {
     let served = Served::new();
     let said = serde_json::to_string(&ReleaseInfo {
         version: "9.0.0".parse().expect("a version"),

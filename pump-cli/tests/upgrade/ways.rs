@@ -147,7 +147,7 @@ fn a_rollback_exchanges_the_links_and_can_be_rolled_back() {
 }
 
 #[test]
-fn a_release_that_was_tampered_with_is_not_gone_back_to() {
+fn b11_a_release_that_was_tampered_with_is_not_gone_back_to() {
     let place = Place::new();
     let (old, new) = (version("1.0.0"), version("1.1.0"));
     let _master = Master::of(&place, &old);
@@ -182,7 +182,7 @@ fn what_was_cut_off_between_roll_and_links_is_finished_by_the_same_command() {
 }
 
 #[test]
-fn a_second_run_is_told_who_is_at_work() {
+fn b14_a_second_run_is_told_who_is_at_work() {
     let place = Place::new();
     place.offer(&version("1.1.0"));
     place.pump(&["upgrade", "--check"]).ended(10, "");
@@ -195,7 +195,7 @@ fn a_second_run_is_told_who_is_at_work() {
 }
 
 #[test]
-fn old_releases_go_but_never_those_that_are_needed() {
+fn b11_old_releases_go_but_never_those_that_are_needed() {
     let place = Place::new();
     let versions = ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0"].map(version);
     let _master = Master::of(&place, &versions[0]);

@@ -76,7 +76,7 @@ fn p7_old_and_new_code_write_side_by_side_and_no_write_is_lost() {
 }
 
 #[test]
-fn a_backfill_that_is_cut_goes_on_where_it_was() {
+fn b12_a_backfill_that_is_cut_goes_on_where_it_was() {
     let folder = folder();
     let old = OldCode::new(folder.path());
     old.posts_many(30_000);
@@ -108,7 +108,7 @@ fn a_backfill_that_is_cut_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_backfill_lets_others_write() {
+fn b12_a_backfill_lets_others_write() {
     let folder = folder();
     OldCode::new(folder.path()).posts_many(20_000);
     expand(folder.path()).expect("expanded");
