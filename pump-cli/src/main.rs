@@ -29,6 +29,7 @@ mod manifest;
 mod notify;
 mod others;
 mod ownership;
+mod packages;
 mod passage;
 mod policy;
 mod portable;

@@ -6,6 +6,7 @@
 //! security_any_time = true          # what mends a hole does not wait for the window
 //! pin = "1.4"                       # stay on 1.4.x
 //! bake_seconds = 900                # how long a new release is watched; 0 for not at all
+//! lock_seconds = 120                # how long another run of the package manager is waited for
 //! metrics_file = "/var/lib/prometheus/node-exporter/pump.prom"
 //!
 //! [notify]
@@ -32,6 +33,12 @@ pub(crate) use window::{Window, at};
 /// Most windows that are read.
 const MAX_WINDOWS: usize = 32;
 
+/// How long another run of the package manager is waited for, in seconds, unless the file says otherwise.
+const LOCK_SECONDS: u64 = 120;
+
+/// The longest that it may be told to wait: an hour.
+const MAX_LOCK_SECONDS: u64 = 3600;
+
 /// What the administrator has said.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
@@ -45,6 +52,8 @@ pub(crate) struct Policy {
     pub(crate) pin: Option<Pin>,
     /// How long a new release is watched; none for the usual time.
     pub(crate) bake: Option<Duration>,
+    /// How long another run of the package manager is waited for.
+    pub(crate) lock: Duration,
     /// What is run when something has happened, with its arguments; nothing if empty.
     pub(crate) notify: Vec<String>,
     /// Where figures of upgrades are written for a collector.
@@ -59,6 +68,7 @@ pub(crate) struct Written {
     pub(crate) security_any_time: bool,
     pub(crate) pin: Option<Pin>,
     pub(crate) bake_seconds: Option<BakeSeconds>,
+    pub(crate) lock_seconds: Option<LockSeconds>,
     pub(crate) metrics_file: Option<AbsolutePath>,
     pub(crate) notify: Option<Notify>,
 }
@@ -71,6 +81,7 @@ impl From<Written> for Policy {
             security_any_time: written.security_any_time,
             pin: written.pin,
             bake: written.bake_seconds.map(|seconds| Duration::from_secs(seconds.0)),
+            lock: Duration::from_secs(written.lock_seconds.map_or(LOCK_SECONDS, |it| it.0)),
             notify: written.notify.map(|notify| notify.command.0).unwrap_or_default(),
             metrics_file: written.metrics_file.map(|path| path.0),
         }
@@ -212,6 +223,22 @@ impl TryFrom<u64> for BakeSeconds {
             return Ok(Self(seconds));
         }
         Err(format!("{seconds} s, and {} are the most", bake::MAX_SECONDS))
+    }
+}
+
+/// How long another run of the package manager is waited for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u64")]
+pub(crate) struct LockSeconds(u64);
+
+impl TryFrom<u64> for LockSeconds {
+    type Error = String;
+
+    fn try_from(seconds: u64) -> Result<Self, String> {
+        if seconds <= MAX_LOCK_SECONDS {
+            return Ok(Self(seconds));
+        }
+        Err(format!("{seconds} s, and {MAX_LOCK_SECONDS} are the most"))
     }
 }
 

@@ -89,6 +89,7 @@ struct File {
     security_any_time: bool,
     pin: Option<policy::Pin>,
     bake_seconds: Option<policy::BakeSeconds>,
+    lock_seconds: Option<policy::LockSeconds>,
     metrics_file: Option<policy::AbsolutePath>,
     notify: Option<policy::Notify>,
 }
@@ -115,6 +116,7 @@ pub(crate) fn policy(layout: &Layout) -> Result<Policy, Failure> {
         security_any_time: file.security_any_time,
         pin: file.pin,
         bake_seconds: file.bake_seconds,
+        lock_seconds: file.lock_seconds,
         metrics_file: file.metrics_file,
         notify: file.notify,
     }))
@@ -258,7 +260,7 @@ fn wrong(path: &Path, line: usize, what: &str) -> Failure {
         .hint(
             "allowed are `source` and `mirrors`, https:// or file:// URLs or folders, `channel`, `stable` or \
              `beta`, `ca`, the tables `fetch` and `notify`, `window`, `time_zone`, `security_any_time`, `pin`, \
-             `bake_seconds` and `metrics_file`",
+             `bake_seconds`, `lock_seconds` and `metrics_file`",
         )
 }
 

@@ -4,12 +4,16 @@
 
 #[path = "booted/asking.rs"]
 mod asking;
+#[path = "booted/driven.rs"]
+mod driven;
 #[path = "booted/packages.rs"]
 mod packages;
 #[path = "booted/releases.rs"]
 mod releases;
 #[path = "booted/state.rs"]
 mod state;
+#[path = "booted/unattended.rs"]
+mod unattended;
 
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -78,12 +78,7 @@ pub(crate) fn run(args: AdoptArgs, context: &Context<'_>) -> Ended {
         context.report.value(&json!({ "result": "adopted", "release": current.name, "exit": 0 }));
         return Ok(ExitStatus::Done);
     }
-    packaged::onto_payload(
-        &there,
-        Consent { zero_downtime: false, yes: false, may_ask: true },
-        false,
-        false,
-    )
+    packaged::onto_payload(&there, Consent { zero_downtime: false, yes: false, may_ask: true })
 }
 
 /// Copies what serves and exchanges the units.

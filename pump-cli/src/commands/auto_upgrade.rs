@@ -1,4 +1,8 @@
 //! `pump auto-upgrade`: whether upgrades happen by themselves, and why nothing happens if nothing does.
+//!
+//! Where a package manager owns the program, it is not our timer that looks: see `packaged`.
+
+mod packaged;
 
 use jiff::{Timestamp, Zoned};
 use pump_control::{ExitStatus, Layout};
@@ -45,6 +49,9 @@ pub(crate) fn run(args: AutoUpgradeArgs, context: &Context<'_>) -> Ended {
 /// Enables or disables the timer.
 fn switch(context: &Context<'_>, on: bool) -> Ended {
     context.need_root("switching upgrades by themselves")?;
+    if context.layout.is_packaged() {
+        return packaged::switch(context, on);
+    }
     refuse_without_timer(context)?;
     context.need_systemd()?;
     context.need_installed()?;
@@ -68,13 +75,6 @@ fn switch(context: &Context<'_>, on: bool) -> Ended {
 }
 
 fn refuse_without_timer(context: &Context<'_>) -> Result<(), Failure> {
-    if context.layout.is_packaged() {
-        return Err(Failure::new(
-            ExitStatus::PackageManager,
-            "upgrades come with the package here, so no timer of pump's looks for them",
-        )
-        .hint("let unattended-upgrades or dnf-automatic do it"));
-    }
     if context.layout.is_private() {
         return Err(Failure::new(
             ExitStatus::NoSystemd,
@@ -91,6 +91,8 @@ fn refuse_without_timer(context: &Context<'_>) -> Result<(), Failure> {
 /// Everything that decides whether something happens.
 struct Now {
     timer: Timer,
+    /// The program belongs to packages: no source of ours is looked at.
+    packaged: bool,
     checks: Checks,
     hold: Result<Option<Hold>, Failure>,
     policy: Result<Policy, Failure>,
@@ -104,8 +106,10 @@ enum Timer {
     /// Next at that time, where systemd can say it.
     On(Option<Timestamp>),
     Off,
-    /// There is none in this kind of installation, and why.
-    None(&'static str),
+    /// unattended-upgrades does, next at that time.
+    Apt(Option<Timestamp>),
+    /// None does in this kind of installation, why, and the words after `pump` that change it.
+    None(&'static str, Option<&'static str>),
 }
 
 impl Now {
@@ -114,6 +118,7 @@ impl Now {
         let at = Timestamp::now();
         Self {
             timer: Timer::of(layout),
+            packaged: layout.is_packaged(),
             checks: checks::read(layout),
             hold: hold::in_force(layout, at),
             policy: source::policy(layout),
@@ -126,15 +131,18 @@ impl Now {
     fn hindrances(&self, pump: &str) -> Vec<(String, Option<String>)> {
         let mut all = Vec::new();
         match &self.timer {
-            Timer::On(_) => {}
+            Timer::On(_) | Timer::Apt(_) => {}
             Timer::Off => all.push((
                 "upgrades do not happen by themselves: the timer is not enabled".to_owned(),
                 Some(format!("{pump} auto-upgrade enable")),
             )),
-            Timer::None(why) => all.push(((*why).to_owned(), None)),
+            Timer::None(why, hint) => {
+                all.push(((*why).to_owned(), hint.map(|hint| format!("{pump} {hint}"))));
+            }
         }
         let told = |failure: &Failure| (failure.error.clone(), failure.hint.clone());
-        all.extend(self.source.as_ref().err().map(told));
+        let source = self.source.as_ref().err().filter(|_| !self.packaged);
+        all.extend(source.map(told));
         all.extend(self.policy.as_ref().err().map(told));
         match &self.hold {
             Ok(Some(hold)) => {
@@ -175,10 +183,11 @@ impl Now {
 impl Timer {
     fn of(layout: &Layout) -> Self {
         if layout.is_packaged() {
-            return Self::None("upgrades come with the package here, not by a timer of pump's");
+            return packaged::timer();
         }
         if layout.is_private() {
-            return Self::None("a private place has no timer; somebody has to run `pump upgrade`");
+            let why = "a private place has no timer; somebody has to run `pump upgrade`";
+            return Self::None(why, None);
         }
         match systemd::is_enabled(TIMER) && systemd::is_active(TIMER) {
             true => Self::On(systemd::next_elapse(TIMER)),
@@ -190,7 +199,8 @@ impl Timer {
         match self {
             Self::On(_) => "on",
             Self::Off => "off",
-            Self::None(_) => "none",
+            Self::Apt(_) => "apt",
+            Self::None(..) => "none",
         }
     }
 }
@@ -232,7 +242,11 @@ fn lines(now: &Now, hindrances: &[(String, Option<String>)]) -> Vec<String> {
             lines.push(format!("it is looked for upgrades next {}", local(*next)))
         }
         Timer::On(None) => lines.push("it is looked for upgrades every hour".to_owned()),
-        Timer::Off | Timer::None(_) => {}
+        Timer::Apt(next) => lines.push(match next {
+            Some(next) => format!("unattended-upgrades looks for packages next {}", local(*next)),
+            None => "unattended-upgrades looks for packages".to_owned(),
+        }),
+        Timer::Off | Timer::None(..) => {}
     }
     if let Ok(source) = &now.source {
         lines.push(format!("releases come from {source}"));
@@ -275,8 +289,8 @@ fn value(now: &Now, hindrances: &[(String, Option<String>)]) -> Value {
         Gate::Closed(opens) => json!({ "state": "closed", "opens": opens.timestamp() }),
     });
     let next = match &now.timer {
-        Timer::On(next) => *next,
-        Timer::Off | Timer::None(_) => None,
+        Timer::On(next) | Timer::Apt(next) => *next,
+        Timer::Off | Timer::None(..) => None,
     };
     let hindrances: Vec<Value> =
         hindrances.iter().map(|(text, hint)| json!({ "text": text, "hint": hint })).collect();

@@ -10,7 +10,6 @@ use crate::hold::{self, Hold, MAX_REASON};
 use crate::journal;
 use crate::lock;
 use crate::report::{Ended, Failure};
-use crate::service;
 
 /// Flags of `pump hold`.
 #[derive(Debug, clap::Args)]
@@ -84,17 +83,6 @@ fn until(text: &str, now: &Zoned) -> Result<Timestamp, Failure> {
         None => wrong("is no time"),
         Some(at) if at <= now.timestamp() => wrong("is over already"),
         Some(at) => Ok(at),
-    }
-}
-
-/// Refuses while upgrades are held.
-///
-/// # Errors
-/// Exit 20.
-pub(super) fn refuse(context: &Context<'_>) -> Result<(), Failure> {
-    match hold::in_force(&context.layout, Timestamp::now())? {
-        Some(hold) => Err(hold.failure(&service::command(context))),
-        None => Ok(()),
     }
 }
 

@@ -13,28 +13,28 @@ use super::state::State;
 use super::{INSTALL, PUMP};
 
 /// Where the packages are in a machine: on a tmpfs, so that the machine's own tree stays as it was.
-const INSIDE: &str = "/run/test";
+pub(crate) const INSIDE: &str = "/run/test";
 
 /// Clients made that many requests before and after each thing that was done to the server.
 const BETWEEN_STEPS: u64 = 5000;
 
 /// Two versions of the packages.
 #[derive(Debug, serde::Deserialize)]
-struct Packages {
+pub(crate) struct Packages {
     /// The older one's release, `0.1.0+1a2b3c4d`.
     first: String,
     /// The newer one's.
-    second: String,
+    pub(crate) second: String,
     /// The folders of their packages.
     folders: [PathBuf; 2],
     /// A repository that offers the newer one.
-    repository: PathBuf,
+    pub(crate) repository: PathBuf,
     /// The same, which has not been signed anew in time.
     expired: PathBuf,
 }
 
 /// A machine that has both at hand.
-fn machine(name: &str) -> (Machine, Packages) {
+pub(crate) fn machine(name: &str) -> (Machine, Packages) {
     let path = target().join("test/packages.json");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
         panic!("`{}`: {error}; `cargo xtask test` makes it", path.display())
@@ -50,7 +50,7 @@ fn machine(name: &str) -> (Machine, Packages) {
 
 /// `apt-get install` of one of the two, as an administrator would who has the files.
 #[track_caller]
-fn apt_install(machine: &Machine, which: &str) -> String {
+pub(crate) fn apt_install(machine: &Machine, which: &str) -> String {
     let line = format!(
         "DEBIAN_FRONTEND=noninteractive apt-get install --yes --allow-downgrades \
          {INSIDE}/{which}/pump_*.deb {INSIDE}/{which}/pumpd_*.deb"
@@ -60,13 +60,13 @@ fn apt_install(machine: &Machine, which: &str) -> String {
 
 /// What is new is current at once: the next step need not wait until it was watched.
 #[track_caller]
-fn watches_nothing(machine: &Machine) {
+pub(crate) fn watches_nothing(machine: &Machine) {
     machine.must(&["sh", "-c", "echo 'bake_seconds = 0' >>/etc/pump/upgrade.toml"]);
 }
 
 /// Makes a repository the one that the machine's `pump.sources` names.
 #[track_caller]
-fn offer(machine: &Machine, repository: &std::path::Path) {
+pub(crate) fn offer(machine: &Machine, repository: &std::path::Path) {
     machine.must(&["rm", "-rf", &format!("{INSIDE}/repository")]);
     machine.put(repository, &format!("{INSIDE}/repository")).expect("files can be copied");
     machine.must(&["chown", "-R", "root:root", INSIDE]);
@@ -82,7 +82,7 @@ fn candidate(machine: &Machine) -> String {
 
 /// The master is the process it was, and runs the build that its answers name.
 #[track_caller]
-fn all_are(machine: &Machine, release: &str, before: &Status) {
+pub(crate) fn all_are(machine: &Machine, release: &str, before: &Status) {
     let after = pump_test::eventually(AT_MOST, || match status(machine) {
         after if after.master.short() == release && after.roll.is_none() => Ok(after),
         after => Err(format!("{after:?}")),
@@ -211,7 +211,7 @@ fn p1_p8_a_server_is_handed_to_the_packages_and_taken_back_under_load() {
 /// Clients at work while something is done to the server, alice among them, whose notes are looked for
 /// afterwards. Each step begins when enough requests were made.
 #[track_caller]
-fn under_load(
+pub(crate) fn under_load(
     machine: &Machine,
     password: &str,
     work: impl FnOnce(&mut dyn FnMut(&str, &dyn Fn())) + Send,

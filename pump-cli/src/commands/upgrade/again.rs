@@ -121,7 +121,7 @@ pub(in crate::commands) fn begin_anew(
         Action::Rollback => super::super::rollback::under_lock(&Default::default(), context, lock),
         _ if context.layout.is_packaged() => {
             let consent = Consent { zero_downtime: false, yes: true, may_ask: false };
-            super::packaged::under_lock(context, lock, consent, false, false)
+            super::packaged::under_lock(context, lock, consent, &UpgradeArgs::default(), None)
         }
         _ => super::under_lock(args(last)?, context, lock),
     };

@@ -21,7 +21,7 @@ pub(super) use bake::bake;
 pub(super) use confirm::confirm;
 pub(super) use expand::expand;
 pub(super) use fetch::fetch;
-pub(super) use gates::{allowed, open, pass};
+pub(super) use gates::{allowed, open, open_to_packages, pass, pass_package};
 pub(super) use preflight::preflight;
 pub(super) use roll::roll;
 pub(super) use unpack::unpack;

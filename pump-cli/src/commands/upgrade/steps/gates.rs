@@ -44,6 +44,53 @@ pub(in crate::commands::upgrade) fn open(
     if policy.security_any_time { Ok(()) } else { in_window(args, policy, now) }
 }
 
+/// Whether a package manager may be asked for something newer, and the server go onto it. What a package is
+/// for is not known before it is there, so none is taken outside the window.
+///
+/// # Errors
+/// Exit 20 while upgrades are held, exit 21 for a timer outside its window.
+pub(in crate::commands::upgrade) fn open_to_packages(
+    args: &UpgradeArgs,
+    context: &Context<'_>,
+    policy: &Policy,
+) -> Result<(), Failure> {
+    open(args, context, policy)?;
+    if args.check || args.dry_run { Ok(()) } else { in_window(args, policy, Timestamp::now()) }
+}
+
+/// Whether the build that a package would bring may be taken: how it fared here, and whether it is this
+/// machine's turn.
+///
+/// # Errors
+/// Exit 20 for a timer when it failed here or was gone back from, exit 21 before its turn.
+pub(in crate::commands::upgrade) fn pass_package(
+    args: &UpgradeArgs,
+    context: &Context<'_>,
+    brings: &ReleaseInfo,
+    percent: Option<u32>,
+) -> Result<(), Failure> {
+    let (name, version) = (brings.name(), &brings.version);
+    let rejected = Journal::of(&context.layout).rejected(&name)?;
+    if let Some(entry) = rejected.filter(|_| args.unattended) {
+        let refused = refuse_rejected(&name, &entry, &service::command(context), version);
+        return Err(
+            refused.hint("a newer one is taken; `pump upgrade` by hand tries this one again")
+        );
+    }
+    let bucket = machine::bucket(&context.layout, version).unwrap_or(BUCKETS - 1);
+    match percent {
+        Some(percent) if !args.now && bucket >= BUCKETS / 100 * percent => Err(Failure::new(
+            ExitStatus::OutsideWindow,
+            format!(
+                "{version} is meant for {percent} of 100 machines so far, and this one is none of them; \
+                 nothing was changed"
+            ),
+        )
+        .hint("wait for it, or run `pump upgrade --now`")),
+        _ => Ok(()),
+    }
+}
+
 /// What of an index this machine may take now.
 ///
 /// # Errors
