@@ -27,8 +27,14 @@ pub(crate) enum Group {
     Private,
     /// What only an installation has whose program a package manager owns.
     Packaged,
+    /// What a release brings, below its own folder.
+    Release,
     /// What a package brings, and its manager makes and removes.
     Shipped,
+    /// What only packages of Debian bring.
+    Deb,
+    /// What only packages of rpm bring.
+    Rpm,
 }
 
 /// What kind of file an entry is.
@@ -72,7 +78,7 @@ impl Entry {
             Group::Private => layout.is_private(),
             Group::Packaged => layout.is_packaged(),
             Group::Program => !layout.is_packaged(),
-            Group::Shipped => false,
+            Group::Release | Group::Shipped | Group::Deb | Group::Rpm => false,
             Group::Config | Group::Data | Group::Runtime => true,
         }
     }
@@ -128,7 +134,10 @@ impl FromStr for Group {
             "runtime" => Self::Runtime,
             "private" => Self::Private,
             "packaged" => Self::Packaged,
+            "release" => Self::Release,
             "shipped" => Self::Shipped,
+            "deb" => Self::Deb,
+            "rpm" => Self::Rpm,
             _ => return Err(()),
         })
     }

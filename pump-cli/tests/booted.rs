@@ -4,12 +4,16 @@
 
 #[path = "booted/asking.rs"]
 mod asking;
+#[path = "booted/contents.rs"]
+mod contents;
 #[path = "booted/driven.rs"]
 mod driven;
 #[path = "booted/packages.rs"]
 mod packages;
 #[path = "booted/releases.rs"]
 mod releases;
+#[path = "booted/rpm.rs"]
+mod rpm;
 #[path = "booted/state.rs"]
 mod state;
 #[path = "booted/unattended.rs"]
@@ -405,7 +409,7 @@ fn made_as_listed(machine: &Machine, new: &[PathBuf]) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [group, _, mode, owner, path] = words[..] else { continue };
         listed.push(path);
-        let elsewhere = ["private", "packaged", "shipped"].contains(&group);
+        let elsewhere = ["private", "packaged", "shipped", "deb", "rpm"].contains(&group);
         if mode != "-" && !elsewhere {
             let found = machine.must(&["stat", "--format=%04a %U:%G", path]);
             assert_eq!(found.trim(), format!("{mode} {owner}"), "`{path}`");

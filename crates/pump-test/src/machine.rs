@@ -69,8 +69,16 @@ impl Machine {
     /// # Errors
     /// When this user is not root, a program is missing, or it does not come up.
     pub fn boot(name: &str) -> anyhow::Result<Self> {
+        Self::boot_with(name, &[])
+    }
+
+    /// Boots a machine that has some of Debian's packages more. Its base tree is made and kept as the other one.
+    ///
+    /// # Errors
+    /// As [`Self::boot`].
+    pub fn boot_with(name: &str, more: &[&str]) -> anyhow::Result<Self> {
         anyhow::ensure!(nix::unistd::geteuid().is_root(), "a booted machine needs root");
-        let base = base()?;
+        let base = base_with(more)?;
         let log = base.with_extension(format!("{name}.log"));
         // In a mount namespace of its own, so that nothing of it is left when the machine is gone:
         // the upper layer is on a tmpfs that nobody else sees.
@@ -244,22 +252,29 @@ fn init_of(nspawn: &mut Child) -> anyhow::Result<u32> {
 /// # Errors
 /// When `mmdebstrap` fails.
 pub fn base() -> anyhow::Result<PathBuf> {
+    base_with(&[])
+}
+
+/// The same with some packages more.
+fn base_with(more: &[&str]) -> anyhow::Result<PathBuf> {
     let folder = target().join("machines");
     fs::create_dir_all(&folder)?;
     let lock = File::create(folder.join("lock"))?;
     lock.lock().context("could not lock the folder of base trees")?;
     let suite = std::env::var("PUMP_TEST_SUITE").unwrap_or_else(|_| SUITE.to_owned());
-    let base = folder.join(&suite);
+    let packages = [&[PACKAGES], more].concat().join(",");
+    let kind = [&[suite.as_str()], more].concat().join("+");
+    let base = folder.join(&kind);
     if base.exists() {
         return Ok(base);
     }
-    let new = folder.join(format!("{suite}.new"));
+    let new = folder.join(format!("{kind}.new"));
     if new.exists() {
         fs::remove_dir_all(&new)?;
     }
     let made = Command::new("mmdebstrap")
         .args(["--quiet", "--variant=minbase"])
-        .arg(format!("--include={PACKAGES}"))
+        .arg(format!("--include={packages}"))
         .arg(&suite)
         .arg(&new)
         .output()

@@ -2,24 +2,20 @@
 //!
 //! Signed (`InRelease`, `Release.gpg`), with an end of validity so that a mirror cannot withhold what came
 //! later, and by hash so that a mirror that is half updated still fits together (apt-secure(8), the repository
-//! format of Debian's wiki). Two keys are made where there are none: one signs, the other is the next one, and
-//! the package `pump-archive-keyring` has both, so that the first can be retired by signing with the second.
+//! format of Debian's wiki). The package `pump-archive-keyring` has the key that signs and the next one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
-use jiff::Zoned;
 
+use crate::archive_keys::Keys;
 use crate::deb::said;
-use crate::workspace;
+use crate::{source_tree, workspace};
 
 /// For how many days a `Release` holds, unless told otherwise.
 const VALID_DAYS: i64 = 14;
-
-/// Name and comment of the keys that are made here. Those of a publisher are made elsewhere.
-const KEY_NAME: &str = "pump archive, for tests only";
 
 /// The keyring's version: the day of its newest key would be it, for a publisher's.
 const KEYRING_VERSION: &str = "2026.11.22";
@@ -156,74 +152,6 @@ fn by_hash(folder: &Path, names: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two keys of a home of `GnuPG`: the one that signs now and the one that will.
-struct Keys {
-    home: PathBuf,
-    fingerprints: Vec<String>,
-}
-
-impl Keys {
-    fn open_or_make(home: &Path) -> anyhow::Result<Self> {
-        use std::os::unix::fs::PermissionsExt;
-        fs::create_dir_all(home)?;
-        let home = fs::canonicalize(home)?;
-        fs::set_permissions(&home, fs::Permissions::from_mode(0o700))?;
-        let mut keys = Self { home, fingerprints: Vec::new() };
-        keys.read()?;
-        for which in ["", ", next"].iter().skip(keys.fingerprints.len()) {
-            let name = format!("{KEY_NAME}{which}");
-            said(keys.gpg().args([
-                "--passphrase",
-                "",
-                "--quick-generate-key",
-                &name,
-                "ed25519",
-                "sign",
-                "2y",
-            ]))?;
-        }
-        keys.read()?;
-        anyhow::ensure!(keys.fingerprints.len() >= 2, "there are fewer than two keys to sign with");
-        Ok(keys)
-    }
-
-    fn read(&mut self) -> anyhow::Result<()> {
-        let listed = said(self.gpg().args(["--with-colons", "--list-secret-keys"]))?;
-        let lines = listed.lines().filter(|line| line.starts_with("fpr:"));
-        self.fingerprints =
-            lines.filter_map(|line| line.split(':').nth(9)).map(str::to_owned).collect();
-        Ok(())
-    }
-
-    fn sign(&self, next: bool, how: &str, from: &Path, to: &Path) -> anyhow::Result<()> {
-        let key = &self.fingerprints[usize::from(next)];
-        let words = ["--yes", "--armor", "--digest-algo", "SHA512", "--local-user", key];
-        said(self.gpg().args(words).arg("--output").arg(to).arg(how).arg(from)).map(drop)
-    }
-
-    /// Both, as apt reads them.
-    fn public(&self) -> anyhow::Result<Vec<u8>> {
-        let output = self.gpg().arg("--export").output().context("could not run `gpg`")?;
-        anyhow::ensure!(output.status.success(), "`gpg --export` failed");
-        Ok(output.stdout)
-    }
-
-    fn gpg(&self) -> Command {
-        let mut gpg = Command::new("gpg");
-        gpg.args(["--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback", "--homedir"]);
-        gpg.arg(&self.home);
-        gpg
-    }
-}
-
-impl Drop for Keys {
-    fn drop(&mut self) {
-        // The agent that gpg started for this home.
-        let kill = ["--kill", "gpg-agent"];
-        let _ = Command::new("gpgconf").arg("--homedir").arg(&self.home).args(kill).output();
-    }
-}
-
 /// `pump-archive-keyring`: both keys, and nothing that runs.
 fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<()> {
     let work = tempfile::tempdir()?;
@@ -236,7 +164,7 @@ fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<()> {
     put(KEYRING, &keys.public()?)?;
     let copyright = fs::read(workspace().join("debian/copyright"))?;
     put("usr/share/doc/pump-archive-keyring/copyright", &copyright)?;
-    let date = Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
+    let date = source_tree::date()?.strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
     let changelog = format!(
         "pump-archive-keyring ({KEYRING_VERSION}) unstable; urgency=medium\n\n  * Keys for tests.\n\n \
          -- The pump developers <pump@packages.invalid>  {date}\n"

@@ -1,15 +1,17 @@
 //! `cargo xtask deb`: makes the Debian packages, with the tools that Debian makes packages with.
 //!
 //! What is built is a copy of this tree without what git ignores, so that nothing is left in it. `--source` makes the
-//! source package: the tree and every crate of `Cargo.lock`, so that it builds without a network.
+//! source package: the tree and every crate of `Cargo.lock`, and builds from that; as root without a network.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use jiff::Zoned;
+use pump_repository::sha256;
 
+use crate::source_tree;
+use crate::twice::{self, Surroundings};
 use crate::workspace;
 
 /// Who signs for a package that is made here.
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// Make the source package, with every crate in it, and build from that.
     #[arg(long)]
     pub(crate) source: bool,
+    /// Make them a second time in other surroundings, and fail when the bytes differ.
+    #[arg(long)]
+    pub(crate) twice: bool,
     /// Pack the `pump` and `pumpd` of this folder instead of building.
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "source")]
     pub(crate) binaries: Option<PathBuf>,
@@ -39,8 +44,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let made = make(args)?;
     #[expect(clippy::print_stdout, reason = "the result of the chore")]
-    for path in made {
-        println!("{} ({} KiB)", path.display(), fs::metadata(&path)?.len() / 1024);
+    for path in &made {
+        let bytes = fs::read(path)?;
+        println!("{} {} ({} KiB)", sha256(&bytes), path.display(), bytes.len() / 1024);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -48,43 +54,58 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Makes the packages.
 ///
 /// # Errors
-/// When a tool is missing, or says why it did not.
+/// When a tool is missing, or says why it did not; and when a second build is another one.
 pub(crate) fn make(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
-    fs::create_dir_all(&args.out)
-        .with_context(|| format!("could not make the folder `{}`", args.out.display()))?;
-    let out = fs::canonicalize(&args.out)?;
-    let work = tempfile::Builder::new().prefix(".build-").tempdir_in(&out)?;
+    let made = build(args, &args.out, Surroundings::usual(offline(args)))?;
+    if args.twice {
+        again(args, &made)?;
+    }
+    Ok(made)
+}
+
+/// Makes what was made once more, in other surroundings.
+///
+/// # Errors
+/// When it cannot be made, or has other bytes.
+pub(crate) fn again(args: &Args, made: &[PathBuf]) -> anyhow::Result<()> {
+    twice::same(made, offline(args), |out, surroundings| build(args, out, surroundings))
+}
+
+/// Only root can take the network away.
+fn offline(args: &Args) -> bool {
+    args.source && nix::unistd::geteuid().is_root()
+}
+
+fn build(args: &Args, out: &Path, surroundings: Surroundings) -> anyhow::Result<Vec<PathBuf>> {
+    fs::create_dir_all(out)
+        .with_context(|| format!("could not make the folder `{}`", out.display()))?;
+    let out = fs::canonicalize(out)?;
+    let work = tempfile::Builder::new().prefix(surroundings.folder).tempdir_in(&out)?;
     let tree = work.path().join("pump");
-    copy_tree(&tree)?;
+    source_tree::copy(&tree)?;
     if let Some(version) = &args.version {
         rename(&tree, version)?;
     }
     let mut words = vec!["--no-sign", PROFILE];
     if args.source {
-        vendor(&tree)?;
+        source_tree::vendor(&tree)?;
         let version =
             said(Command::new("dpkg-parsechangelog").args(["-SVersion"]).current_dir(&tree))?;
         let upstream =
             version.trim().rsplit_once('-').map_or(version.trim(), |(upstream, _)| upstream);
         let tarball = work.path().join(format!("pump_{upstream}.orig.tar.xz"));
-        let pack = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"];
-        let what = ["--exclude=pump/debian", "--create", "--xz", "--file"];
-        said(
-            Command::new("tar")
-                .args(pack)
-                .args(what)
-                .arg(&tarball)
-                .arg("pump")
-                .current_dir(work.path()),
-        )?;
+        source_tree::pack(&tree, &tarball, Some("debian"))?;
     } else {
         words.push("--build=binary");
     }
-    let mut build = Command::new("dpkg-buildpackage");
+    surroundings.settle(&tree)?;
+    let mut build = surroundings.command("dpkg-buildpackage");
     build.args(words).current_dir(&tree);
     if let Some(folder) = &args.binaries {
         build.env("PUMP_BINARIES", fs::canonicalize(folder)?);
-    } else if !args.source {
+    } else if args.source {
+        build.env_remove("CARGO_TARGET_DIR");
+    } else {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| workspace().join("target"), PathBuf::from);
         build.env("CARGO_TARGET_DIR", target);
@@ -102,28 +123,6 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Vec<PathBuf>> {
     Ok(made)
 }
 
-/// What git knows or would know of this tree.
-fn copy_tree(to: &Path) -> anyhow::Result<()> {
-    fs::create_dir(to)?;
-    let listed = said(
-        Command::new("git")
-            .args(["ls-files", "--cached", "--others", "--exclude-standard"])
-            .current_dir(workspace()),
-    )?;
-    for name in listed.lines() {
-        let (from, to) = (workspace().join(name), to.join(name));
-        // Listed still, and removed already.
-        if !from.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
-            continue;
-        }
-        if let Some(above) = to.parent() {
-            fs::create_dir_all(above)?;
-        }
-        fs::copy(&from, &to).with_context(|| format!("could not copy `{name}`"))?;
-    }
-    Ok(())
-}
-
 /// Another version on top of the changelog.
 fn rename(tree: &Path, version: &semver::Version) -> anyhow::Result<()> {
     let path = tree.join("debian/changelog");
@@ -133,19 +132,12 @@ fn rename(tree: &Path, version: &semver::Version) -> anyhow::Result<()> {
     if before.starts_with(&format!("pump ({version}-")) {
         return Ok(());
     }
-    let now = Zoned::now().strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
+    let date = source_tree::date()?.strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
     let entry = format!(
         "pump ({version}-1) unstable; urgency=medium\n\n  * Made by `cargo xtask deb`.\n\n \
-         -- {MAINTAINER}  {now}\n\n{before}"
+         -- {MAINTAINER}  {date}\n\n{before}"
     );
     fs::write(&path, entry).context("could not write `debian/changelog`")
-}
-
-/// Every crate of `Cargo.lock` into `vendor/`.
-fn vendor(tree: &Path) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    said(Command::new(cargo).args(["vendor", "--quiet", "--locked", "vendor"]).current_dir(tree))
-        .map(drop)
 }
 
 /// What a program prints, when it succeeds.

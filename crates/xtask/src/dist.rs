@@ -156,6 +156,8 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
         Entry::program("bin/pumpd", pumpd),
         Entry::program("bin/pump", read(&binaries.join("pump"))?),
         Entry::file("LICENSE", read(&workspace().join("LICENSE"))?),
+        // Who wrote the crates in the programs, and under what.
+        Entry::file("COPYRIGHT", read(&workspace().join("debian/copyright"))?),
     ];
     entries.extend(files(&workspace().join("systemd"), "systemd")?);
     entries.extend(manual_pages(&binaries.join("pump"))?);
@@ -223,7 +225,10 @@ fn offer_to_script(
 }
 
 /// Builds both programs and returns the folder they are in.
-fn build(args: &Args) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When cargo fails.
+pub(crate) fn build(args: &Args) -> anyhow::Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace().join("target"), PathBuf::from);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -3,13 +3,19 @@
 //! Each is one module with its flags and a `run`. A chore ends with 0 only when all of it succeeded.
 
 mod apt_repo;
+mod archive_keys;
+mod copyright;
 mod deb;
 mod demo;
 mod dist;
 mod figures;
 mod fuzz;
+mod rpm;
+mod rpm_repo;
+mod source_tree;
 mod test;
 mod torture;
+mod twice;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,14 +34,22 @@ enum Chore {
     Dist(dist::Args),
     /// Make an apt repository of packages.
     AptRepo(apt_repo::Args),
+    /// Write which licences and people the crates name, for the packages.
+    Copyright(copyright::Args),
     /// Make the Debian packages.
     Deb(deb::Args),
     /// Measure what the documents promise.
     Figures(figures::Args),
     /// Throw bytes at what reads bytes of others.
     Fuzz(fuzz::Args),
+    /// Make the packages for systems with rpm.
+    Rpm(rpm::Args),
+    /// Make a repository for dnf of packages.
+    RpmRepo(rpm_repo::Args),
     /// Roll a server again and again under every kind of client, and count what they lose.
     Torture(torture::Args),
+    /// Put every crate into a folder, to build without a network.
+    Vendor(source_tree::Args),
     /// A web server that does nothing but answer, for `torture` to compare with.
     #[command(hide = true)]
     Bare(torture::BareArgs),
@@ -47,10 +61,14 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Dist(args) => dist::run(&args),
         Chore::AptRepo(args) => apt_repo::run(&args),
+        Chore::Copyright(args) => copyright::run(&args),
         Chore::Deb(args) => deb::run(&args),
         Chore::Figures(args) => figures::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Rpm(args) => rpm::run(&args),
+        Chore::RpmRepo(args) => rpm_repo::run(&args),
         Chore::Torture(args) => torture::run(&args),
+        Chore::Vendor(args) => source_tree::run(&args),
         Chore::Bare(args) => torture::bare(&args),
     };
     ended.unwrap_or_else(|error| {

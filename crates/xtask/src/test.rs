@@ -4,6 +4,7 @@
 //! machines with a real systemd. A step that fails does not keep the later ones from running. What
 //! was run and what was skipped is listed at the end; the last lines are cargo's own summaries.
 
+mod archive;
 mod packages;
 mod releases;
 mod step;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::copyright;
 use step::{Ended, Steps};
 
 /// Flags of `cargo xtask test`.
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return steps.tell();
     }
     if root {
-        steps.run("the Debian packages that tests need", packages::install);
+        steps.run("the Debian packages that tests need", || packages::install(args.long));
     } else {
         steps.skip("the Debian packages that tests need", "installing them needs root");
     }
@@ -49,6 +51,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     );
     let words = ["doc", "--quiet", "--workspace", "--no-deps"];
     steps.cargo_with("documents", &words, ("RUSTDOCFLAGS", "--deny warnings"));
+    steps.run("licences of the crates", copyright::check);
     // Tests that start the programs find them beside themselves.
     steps.cargo("programs", &["build", "--quiet", "--workspace", "--bins"]);
     steps.cargo("tests of the workspace", &["test", "--workspace", "--no-fail-fast"]);
@@ -92,6 +95,9 @@ fn booted(root: bool, long: bool, name: &str, steps: &mut Steps) {
         releases::make().context("could not make the releases")
     });
     if made == Ended::Well {
+        if name.is_empty() {
+            steps.run("packages that are packed twice are the same", releases::pack_again);
+        }
         let words = ["test", "--workspace", "--no-fail-fast"];
         // Two at a time: each machine runs a server of its own, and some a load.
         let how = ["--", "--ignored", "--test-threads=2", name];
@@ -99,6 +105,13 @@ fn booted(root: bool, long: bool, name: &str, steps: &mut Steps) {
         // Every name has nothing in it.
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
         steps.cargo(what, &words);
+        if long && name.is_empty() {
+            steps.run("lintian, without errors and warnings", archive::lintian);
+            steps.run("piuparts", archive::piuparts);
+            steps.run("autopkgtest on a booted machine", archive::autopkgtest);
+            let source = "packages that are built twice from source, offline, are the same";
+            steps.run(source, releases::build_twice);
+        }
         if long {
             let newer = "tests on booted machines of the next Debian";
             steps.cargo_with(newer, &words, ("PUMP_TEST_SUITE", "trixie"));

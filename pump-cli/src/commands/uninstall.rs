@@ -107,7 +107,7 @@ fn goes(group: Group, purge: bool) -> bool {
     match group {
         Group::Program | Group::Unit | Group::Runtime | Group::Private | Group::Packaged => true,
         Group::Config | Group::Data => purge,
-        Group::Shipped => false,
+        Group::Release | Group::Shipped | Group::Deb | Group::Rpm => false,
     }
 }
 

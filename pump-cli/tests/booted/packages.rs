@@ -22,24 +22,35 @@ const BETWEEN_STEPS: u64 = 5000;
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Packages {
     /// The older one's release, `0.1.0+1a2b3c4d`.
-    first: String,
+    pub(crate) first: String,
     /// The newer one's.
     pub(crate) second: String,
     /// The folders of their packages.
-    folders: [PathBuf; 2],
+    pub(crate) folders: [PathBuf; 2],
     /// A repository that offers the newer one.
     pub(crate) repository: PathBuf,
     /// The same, which has not been signed anew in time.
     expired: PathBuf,
+    /// The folders of the packages of rpm.
+    pub(crate) rpm_folders: [PathBuf; 2],
+    /// A repository for dnf that offers both.
+    pub(crate) rpm_repository: PathBuf,
+}
+
+impl Packages {
+    /// Those that were made.
+    pub(crate) fn made() -> Self {
+        let path = target().join("test/packages.json");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            panic!("`{}`: {error}; `cargo xtask test` makes it", path.display())
+        });
+        serde_json::from_str(&text).expect("xtask wrote it")
+    }
 }
 
 /// A machine that has both at hand.
 pub(crate) fn machine(name: &str) -> (Machine, Packages) {
-    let path = target().join("test/packages.json");
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        panic!("`{}`: {error}; `cargo xtask test` makes it", path.display())
-    });
-    let packages: Packages = serde_json::from_str(&text).expect("xtask wrote it");
+    let packages = Packages::made();
     let machine = Machine::boot(name).expect("a machine boots");
     for (from, to) in packages.folders.iter().zip(["first", "second"]) {
         machine.put(from, &format!("{INSIDE}/{to}")).expect("files can be copied");

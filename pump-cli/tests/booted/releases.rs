@@ -4,7 +4,7 @@
 //! `test/`, so that they are built once for all tests.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pump_test::machine::{Machine, target};
 
@@ -38,6 +38,11 @@ impl Releases {
             panic!("`{}`: {error}; `cargo xtask test` makes it", path.display())
         });
         serde_json::from_str(&text).expect("xtask wrote it")
+    }
+
+    /// The older one's bundle.
+    pub(crate) fn bundle(&self) -> &Path {
+        &self.bundle
     }
 
     /// Puts the older one's `pump` and bundle, the root and the source into a machine.

@@ -6,24 +6,32 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 
 /// Each package with a program that it brings.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("busybox", "/bin/busybox"),
+    ("createrepo-c", "/usr/bin/createrepo_c"),
     ("debhelper", "/usr/bin/dh"),
     ("dpkg-dev", "/usr/bin/dpkg-buildpackage"),
     ("minisign", "/usr/bin/minisign"),
     ("mmdebstrap", "/usr/bin/mmdebstrap"),
     ("nginx-light", "/usr/sbin/nginx"),
+    ("rpm", "/usr/bin/rpmbuild"),
     ("strace", "/usr/bin/strace"),
     ("systemd-container", "/usr/bin/systemd-nspawn"),
 ];
+
+/// Those that only the long proofs need.
+const LONG: [(&str, &str); 2] =
+    [("lintian", "/usr/bin/lintian"), ("piuparts", "/usr/sbin/piuparts")];
 
 /// Installs those that are missing.
 ///
 /// # Errors
 /// When apt cannot.
-pub(super) fn install() -> anyhow::Result<()> {
+pub(super) fn install(long: bool) -> anyhow::Result<()> {
+    let more = LONG.into_iter().filter(|_| long);
     let missing: Vec<&str> = PACKAGES
         .into_iter()
+        .chain(more)
         .filter(|(_, program)| !Path::new(program).exists())
         .map(|(package, _)| package)
         .collect();
