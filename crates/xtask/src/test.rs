@@ -27,6 +27,10 @@ pub(crate) struct Args {
     /// Only the tests on booted machines, and of them those whose names have this in them.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     booted: Option<String>,
+
+    /// Only what the archive of a distribution asks of packages: lintian, piuparts, autopkgtest.
+    #[arg(long, conflicts_with_all = ["long", "booted"])]
+    archive: bool,
 }
 
 /// Test files whose tests need a machine that boots.
@@ -35,6 +39,12 @@ const BOOTED: [&str; 4] = ["--test", "booted*", "--test", "machine"];
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let root = nix::unistd::geteuid().is_root();
     let mut steps = Steps::default();
+    if args.archive {
+        steps.run("the Debian packages that tests need", || packages::install(true));
+        steps.run("two releases to pack", releases::make);
+        archive(&mut steps);
+        return steps.tell();
+    }
     if let Some(name) = &args.booted {
         booted(root, args.long, name, &mut steps);
         return steps.tell();
@@ -73,6 +83,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     steps.tell()
 }
 
+/// What a distribution asks of packages before it takes them.
+fn archive(steps: &mut Steps) {
+    steps.run("lintian, without errors and warnings", archive::lintian);
+    steps.run("piuparts", archive::piuparts);
+    steps.run("autopkgtest on a booted machine", archive::autopkgtest);
+}
+
 /// What needs a web server in front.
 fn proxied(steps: &mut Steps) {
     let what = "tests behind nginx";
@@ -106,9 +123,7 @@ fn booted(root: bool, long: bool, name: &str, steps: &mut Steps) {
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
         steps.cargo(what, &words);
         if long && name.is_empty() {
-            steps.run("lintian, without errors and warnings", archive::lintian);
-            steps.run("piuparts", archive::piuparts);
-            steps.run("autopkgtest on a booted machine", archive::autopkgtest);
+            archive(steps);
             let source = "packages that are built twice from source, offline, are the same";
             steps.run(source, releases::build_twice);
         }
