@@ -114,7 +114,9 @@ fn listen(checked: &Checked) -> String {
 
 fn writable(checked: &Checked) -> Option<String> {
     let elsewhere = checked.data_dir != Layout::system().data();
-    elsewhere.then(|| format!("ReadWritePaths={}", plain(&checked.data_dir.to_string_lossy())))
+    let path = plain(&checked.data_dir.to_string_lossy());
+    // Not among programs either: see the unit.
+    elsewhere.then(|| format!("ReadWritePaths={path}\nNoExecPaths={path}"))
 }
 
 fn stop_seconds(drain_seconds: u64) -> u64 {

@@ -8,6 +8,10 @@ mod asking;
 mod contents;
 #[path = "booted/driven.rs"]
 mod driven;
+#[path = "booted/confined.rs"]
+mod confined;
+#[path = "booted/matrix.rs"]
+mod matrix;
 #[path = "booted/packages.rs"]
 mod packages;
 #[path = "booted/releases.rs"]

@@ -19,6 +19,7 @@ use pump_store::{NewAccount, Store};
 
 use crate::cli::{Account, Configured};
 use crate::config::Config;
+use crate::confine;
 use crate::release_info;
 
 /// A failure with the code to exit with.
@@ -95,12 +96,15 @@ pub(crate) fn account(account: &Account) -> Done {
     print_json(&Created { handle, password: generated })
 }
 
+/// The configuration. From here on nothing but its data folder is opened.
 fn read(configured: &Configured) -> Result<Config, Failed> {
-    if !configured.stdin {
-        return read_file(&configured.config);
-    }
-    let text = stdin(MAX_CONFIG)?;
-    Config::parse(&text, &configured.config).map_err(|error| refused(&configured.config, error))
+    let config = match configured.stdin {
+        false => read_file(&configured.config)?,
+        true => Config::parse(&stdin(MAX_CONFIG)?, &configured.config)
+            .map_err(|error| refused(&configured.config, error))?,
+    };
+    confine::helper(&config.data_dir, None);
+    Ok(config)
 }
 
 fn read_file(path: &Path) -> Result<Config, Failed> {

@@ -9,6 +9,8 @@
 
 #[cfg(any(debug_assertions, feature = "faults"))]
 mod armed;
+#[cfg(any(debug_assertions, feature = "faults"))]
+mod attempts;
 #[cfg(not(any(debug_assertions, feature = "faults")))]
 mod never;
 

@@ -7,6 +7,7 @@
 mod admin;
 mod cli;
 mod config;
+mod confine;
 mod exhausted;
 mod faults;
 #[cfg(any(test, feature = "fuzz"))]
@@ -83,13 +84,16 @@ fn master(
     raise_descriptors();
     let program = started_by().map_err(|error| Failed::new(ExitStatus::Failed, error.into()))?;
     let name = std::env::args_os().next().unwrap_or_else(|| program.clone().into_os_string());
+    // A rehearsal is the child of a master that is, and shows no more by being it once more.
+    let is_rehearsal = resumed.rehearse.is_some();
+    let confinement = (!is_rehearsal).then(confine::master).unwrap_or_default();
     let passed = match resumed.resume.or(resumed.rehearse) {
         // What systemd passed went to the master before this one.
         Some(_) => Passed::default(),
         None => Passed::take(&mut inherited, |name| std::env::var_os(name))
             .map_err(|error| Failed::new(ExitStatus::Preflight, error.into()))?,
     };
-    let setting = master::Setting { config_path, program, name, passed };
+    let setting = master::Setting { config_path, program, name, passed, confinement };
     let done = match (resumed, guard) {
         (Resumed { rehearse: Some(state), .. }, _) => master::rehearse(setting, state, &inherited),
         (Resumed { resume: Some(state), before: Some(before), .. }, Some(guard)) => {

@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pump_control::ExitStatus;
+use pump_control::channel::Confinement;
 use pump_control::control::{self as control_language};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use tracing::{error, info, warn};
@@ -75,6 +76,8 @@ pub(crate) struct Setting {
     pub(crate) name: OsString,
     /// What systemd passed, or another keeper.
     pub(crate) passed: Passed,
+    /// What this process has given up.
+    pub(crate) confinement: Confinement,
 }
 
 /// Why the master cannot begin.
@@ -334,6 +337,7 @@ impl Master {
             self.announced_ready = true;
             self.notify.ready();
             info!("ready after {} ms: {sentence}", self.now().as_millis());
+            crate::faults::master_is_ready();
         }
     }
 }

@@ -40,6 +40,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Failed};
 use crate::config::Config;
+use crate::confine;
 use crate::exhausted;
 use crate::faults;
 use crate::inherit::Inherited;
@@ -160,6 +161,8 @@ type Opened = (Store, Config, Vec<Listener>, pump_http::Service);
 async fn open(start: &Start, inherited: &mut Inherited) -> Result<Opened, Failed> {
     let config = Config::parse(&start.config, &start.config_path)
         .map_err(|error| Failed::new(ExitStatus::Configuration, error.into()))?;
+    // Before anything of a stranger is read, and before there is a second thread.
+    figures::is_confined(confine::worker(&config));
     let listeners = start
         .listeners
         .iter()

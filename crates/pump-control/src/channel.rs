@@ -185,4 +185,17 @@ pub struct Figures {
     pub streams_sent_back: u64,
     /// What is open now.
     pub open: Classes,
+    /// What the worker has given up. A build that does not say has given up nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
+}
+
+/// What a process has given up for good, on top of what systemd forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Confinement {
+    /// The version of Landlock's interface that is in force (landlock(7)); 0 where there is none.
+    pub landlock: u32,
+    /// Whether system calls are filtered.
+    pub seccomp: bool,
 }

@@ -1,6 +1,6 @@
 //! Builds of `pump` and `pumpd` that differ understand each other's steps.
 
-use pump_control::channel::Classes;
+use pump_control::channel::{Classes, Confinement};
 use pump_control::constants::MAX_CONTROL_BACKLOG;
 use pump_control::control::{Build, Event, Reply, Status, Worker, WorkerState};
 use pump_control::encode;
@@ -65,6 +65,7 @@ fn the_status_of_the_largest_cluster_is_a_reply() {
         requests: Some(1 << 40),
         server_errors: Some(1 << 40),
         panics: Some(1 << 40),
+        confinement: Some(Confinement { landlock: 7, seccomp: true }),
     };
     // The largest number that a configuration may ask for, old and new, and some that are stuck.
     let status = Status { workers: vec![worker; 2 * 256 + 64], ..Status::default() };

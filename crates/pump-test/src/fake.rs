@@ -53,6 +53,12 @@ pub struct Faults {
     pub rehearsing: Option<Break>,
     /// It takes so long over that, in milliseconds.
     pub rehearses_millis: u64,
+    /// A worker tries what it must not be let, so long after it was ready, in milliseconds. What comes of it
+    /// is in the log.
+    pub attempts_after_millis: Option<u64>,
+    /// So does the master when it is ready, and both also what would leave something behind: for a machine that
+    /// is thrown away.
+    pub attempts_everywhere: bool,
 }
 
 /// How a master breaks.

@@ -87,8 +87,15 @@ impl Machine {
             mount -t tmpfs tmpfs /run
             mkdir -p /run/systemd /run/upper /run/work /run/machine
             mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/upper,workdir=/run/work" /run/machine
-            exec systemd-nspawn --quiet --register=no --keep-unit --private-network \
-                --link-journal=no --machine="$2" --directory=/run/machine --boot --console=pipe
+            # It ends with 133 when the machine is booted again (systemd-nspawn(1), exit status).
+            while
+                code=0
+                systemd-nspawn --quiet --register=no --keep-unit --private-network \
+                    --link-journal=no --machine="$2" --directory=/run/machine --boot --console=pipe \
+                    || code=$?
+                [ "$code" = 133 ]
+            do :; done
+            exit "$code"
         "#;
         let output =
             File::create(&log).with_context(|| format!("could not create `{}`", log.display()))?;
@@ -110,14 +117,37 @@ impl Machine {
             }
         };
         let machine = Self { nspawn, init };
+        machine.until_it_is_up();
+        Ok(machine)
+    }
+
+    #[track_caller]
+    fn until_it_is_up(&self) {
         eventually(WITHIN, || {
-            let state = machine.run(&["systemctl", "is-system-running", "--wait"]);
+            let state = self.run(&["systemctl", "is-system-running", "--wait"]);
             match state.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()) {
                 Ok(state) if state == "running" || state == "degraded" => Ok(()),
-                other => Err((other.map_err(|error| error.to_string()), told())),
+                other => Err(other.map_err(|error| error.to_string())),
             }
         });
-        Ok(machine)
+    }
+
+    /// Boots it again: in good order, or, if it is `cut`, with everything ended at once, as when somebody presses
+    /// the button. What is on its disk stays; `/run` is empty again.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn reboot(&mut self, cut: bool) {
+        let before = self.init;
+        let how: &[&str] = if cut { &["--force", "--force"] } else { &[] };
+        // It may be gone before it has answered.
+        let _ = self.run(&[&["systemctl", "--no-block", "reboot"], how].concat());
+        self.init = eventually(WITHIN, || match init_of(&mut self.nspawn) {
+            Ok(init) if init != before => Ok(init),
+            other => Err(other.map_err(|error| error.to_string())),
+        });
+        self.until_it_is_up();
     }
 
     /// A command that runs inside, as root with nearly no environment.
@@ -227,14 +257,16 @@ pub fn said(output: &Output) -> String {
     )
 }
 
-/// The machine's init: the child of nspawn, once it runs systemd.
+/// The machine's init: the child of nspawn, which is the child of our shell, once it runs systemd.
 fn init_of(nspawn: &mut Child) -> anyhow::Result<u32> {
     let deadline = Instant::now() + WITHIN;
     loop {
         if let Some(ended) = nspawn.try_wait()? {
             anyhow::bail!("systemd-nspawn ended with {ended}");
         }
-        let init = process::children(nspawn.id()).into_iter().find(|child| {
+        // The shell's child is nspawn, and its child is init.
+        let all = process::children(nspawn.id()).into_iter();
+        let init = all.flat_map(|child| process::children(child.pid)).find(|child| {
             // Between fork and exec it is still called after nspawn.
             fs::read_to_string(format!("/proc/{}/comm", child.pid))
                 .is_ok_and(|name| name.trim() == "systemd")

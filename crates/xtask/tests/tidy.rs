@@ -26,10 +26,11 @@ const FENCES: &[(&str, &[&str])] = &[
 ];
 
 /// The files that may be `unsafe`: inherited descriptors, the way back out of an exec, what is so
-/// between fork and exec, who asks over the control socket, and the demo's handler for Ctrl-C.
+/// between fork and exec, what tests try from within a process, who asks over the control socket, and the demo's handler for Ctrl-C.
 const UNSAFE: &[&str] = &[
     "pumpd/src/inherit.rs",
     "pumpd/src/guard.rs",
+    "pumpd/src/faults/attempts.rs",
     "pumpd/src/master/child.rs",
     "pumpd/src/master/control/peer.rs",
     "pump-cli/src/service.rs",

@@ -4,6 +4,7 @@
 //! files, links to our own program, what was left unfinished) and looks again; the rest is left to whoever
 //! reads the next command. It ends with 50 when something is broken, and with 0 when there are only remarks.
 
+mod drop_ins;
 mod files;
 mod program;
 mod server;
@@ -132,6 +133,7 @@ pub(crate) fn run(args: DoctorArgs, context: &Context<'_>) -> Ended {
 fn all(context: &Context<'_>) -> Vec<Finding> {
     let mut all = program::check(context);
     all.extend(files::check(context));
+    all.extend(drop_ins::check(context));
     all.extend(server::check(context));
     all.extend(upgrades::check(context));
     all

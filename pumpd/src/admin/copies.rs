@@ -19,6 +19,7 @@ use super::data::free;
 use super::{Done, Failed, now, print_json, store};
 use crate::cli::Copying;
 use crate::config::Config;
+use crate::confine;
 use crate::master::DataLock;
 
 /// What has to stay free on the disk of the data besides a copy, in bytes.
@@ -108,8 +109,11 @@ pub(crate) fn rehearse(args: &Copying) -> Done {
     })
 }
 
+/// The configuration. From here on nothing but its data folder and the copy's is opened.
 fn config(args: &Copying) -> Result<Config, Failed> {
-    super::read_file(&args.config)
+    let config = super::read_file(&args.config)?;
+    confine::helper(&config.data_dir, (!is_dash(&args.file)).then_some(&args.file));
+    Ok(config)
 }
 
 /// A copy that somebody has kept, looked at; with its hash.

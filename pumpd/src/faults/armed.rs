@@ -14,6 +14,8 @@ use pump_http::Body;
 use pump_release::ReleaseInfo;
 use serde::Deserialize;
 
+use super::attempts;
+
 /// The last bytes of a program that is to fail. Before them stands the length of what they end, in four
 /// bytes (little endian), and before that the faults, in JSON.
 const MARK: &[u8] = b"pumpd, with faults\n";
@@ -50,6 +52,8 @@ struct Faults {
     after_exec: Option<Break>,
     rehearsing: Option<Break>,
     rehearses_millis: u64,
+    attempts_after_millis: Option<u64>,
+    attempts_everywhere: bool,
 }
 
 /// How a master breaks.
@@ -134,7 +138,15 @@ pub(crate) fn worker_starts() {
 }
 
 /// When the master has been told that the worker is ready.
-pub(crate) fn worker_is_ready() {
+pub(crate) fn worker_is_ready(number: u64) {
+    if let Some(Faults { attempts_after_millis: Some(millis), attempts_everywhere, .. }) = faults()
+    {
+        let after = Duration::from_millis(*millis);
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            attempts::by_worker(number, *attempts_everywhere);
+        });
+    }
     if let Some(Faults { dies_after_millis: Some(millis), .. }) = faults() {
         let after = Duration::from_millis(*millis);
         tokio::spawn(async move {
@@ -180,6 +192,13 @@ pub(crate) async fn answering(
         return Ok(spoiled);
     }
     answer.await
+}
+
+/// When the master has said that it is ready.
+pub(crate) fn master_is_ready() {
+    if let Some(Faults { attempts_everywhere: true, .. }) = faults() {
+        attempts::by_master();
+    }
 }
 
 /// Right after this program has taken the place of a running master.
@@ -239,7 +258,7 @@ fn spin_for_ever() {
     }
 }
 
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     // Where nobody reads, nobody is told.
     let _ = writeln!(io::stderr(), "{text}");
 }

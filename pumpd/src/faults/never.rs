@@ -17,7 +17,9 @@ pub(crate) fn migrating() -> io::Result<()> {
 
 pub(crate) fn worker_starts() {}
 
-pub(crate) fn worker_is_ready() {}
+pub(crate) fn worker_is_ready(_number: u64) {}
+
+pub(crate) fn master_is_ready() {}
 
 pub(crate) async fn worker_leaves() {}
 

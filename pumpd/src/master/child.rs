@@ -25,12 +25,13 @@ use rustix::process::{
     waitid,
 };
 
-/// Environment that is between systemd and the master alone.
+/// Environment that is between systemd and the master alone, or between a master and the next one.
 const NOT_INHERITED: &[&str] = &[
     "LISTEN_FDS",
     "LISTEN_PID",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
+    "PUMP_CONFINED",
     "PUMP_KEPT",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",

@@ -79,7 +79,8 @@ impl Metrics {
         let known = &mut self.totals.living.entry(worker.0).or_default().figures;
         let sums = pairs(&said, known, u64::max);
         // What it is and has now is no sum.
-        *known = Figures { lag: said.lag, resident: said.resident, open: said.open, ..sums };
+        let Figures { lag, resident, open, confinement, .. } = said;
+        *known = Figures { lag, resident, open, confinement, ..sums };
     }
 
     /// A worker that leaves said what it still has open.

@@ -23,6 +23,7 @@ use super::child::{Birth, Child, Death, number};
 use super::cluster::{Event, Failure, RollId, Stage};
 use super::generation::Generation;
 use super::turn::pass_on;
+use crate::confine;
 use crate::exhausted;
 
 /// What a rehearsal prints when it has gone well.
@@ -180,7 +181,11 @@ impl Master {
         let arguments = words.map(|word: OsString| CString::new(word.as_bytes()));
         let arguments = arguments.into_iter().collect::<Result<Vec<_>, _>>()?;
         let environment = std::env::vars_os()
-            .filter(|(name, _)| !name.to_str().is_some_and(|name| ONCE.contains(&name)));
+            .filter(|(name, _)| !name.to_str().is_some_and(|name| ONCE.contains(&name)))
+            .filter(|(name, _)| name != confine::MASTER_IS);
+        let confined = self.setting.confinement.seccomp;
+        let confined = confined.then(|| (confine::MASTER_IS.into(), OsString::from("1")));
+        let environment = environment.chain(confined);
         let environment = environment
             .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()))
             .collect::<Result<Vec<_>, _>>()?;

@@ -62,6 +62,7 @@ impl Master {
                         .to_owned(),
                 ),
             }),
+            confinement: Some(self.setting.confinement),
             notes,
         }
     }
@@ -165,6 +166,7 @@ impl Master {
                 requests: said.map(|figures| figures.requests),
                 server_errors: said.map(|figures| figures.server_errors),
                 panics: said.map(|figures| figures.panics),
+                confinement: said.and_then(|figures| figures.confinement),
             }
         };
         cluster.workers().iter().map(describe).collect()

@@ -4,10 +4,10 @@
 //! measured by waking up, how late the event loop is, is measured only while somebody asks.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pump_control::channel::{Classes, Figures};
+use pump_control::channel::{Classes, Confinement, Figures};
 use pump_control::constants::LATENCY_PLACES;
 use tokio::time::Instant;
 use tracing::error;
@@ -20,6 +20,9 @@ const MEASURED_FOR: Duration = Duration::from_secs(3);
 
 /// Panics of this process, whoever caught them.
 static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// What this process may not do.
+static CONFINEMENT: OnceLock<Confinement> = OnceLock::new();
 
 /// The sums of one worker.
 #[derive(Debug, Default)]
@@ -129,6 +132,7 @@ impl Counters {
             streams_handed_over: self.streams_handed_over.load(Relaxed),
             streams_sent_back: self.streams_sent_back.load(Relaxed),
             open: self.open(),
+            confinement: CONFINEMENT.get().copied(),
         }
     }
 
@@ -168,6 +172,11 @@ fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
+}
+
+/// Remembers it for whoever asks. It never changes.
+pub(super) fn is_confined(confinement: Confinement) {
+    CONFINEMENT.get_or_init(|| confinement);
 }
 
 /// Counts every panic from now on, and logs it in one line. Who catches it decides what else it ends: a

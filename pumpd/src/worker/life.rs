@@ -96,7 +96,7 @@ impl Life {
     /// have had their time.
     pub(super) async fn live(&mut self) {
         self.channel.say(&FromWorker::Ready { generation: self.generation });
-        faults::worker_is_ready();
+        faults::worker_is_ready(self.worker);
         loop {
             match self.next().await {
                 Event::Heard(heard) => self.heard(heard).await,

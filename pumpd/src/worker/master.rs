@@ -4,15 +4,15 @@
 //! (systemd's store of descriptors, a holder). So the end of the channel does not tell that it is dead,
 //! and a pidfd does. Whoever lost its master serves on for a while. If the channel is still open, the next
 //! master can adopt the worker through it. Once it is closed nobody can, and the worker makes room as soon
-//! as a next master is there.
+//! as a next master is there. A worker connects to nobody, so it sees that by the control socket's file,
+//! which each master makes anew.
 
-use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pump_control::constants::ORPHAN_LIVES;
-use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, Interval};
 use tracing::warn;
@@ -25,6 +25,24 @@ pub(super) struct Master {
     state: State,
     /// Where the next one will listen.
     control: PathBuf,
+    /// The file that this one has made there.
+    made: Option<Made>,
+}
+
+/// What tells a file from another one that had the same name before: number and time of its making.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Made {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Made {
+    fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::symlink_metadata(path).ok()?;
+        let changed = (found.ctime(), found.ctime_nsec());
+        Some(Self { device: found.dev(), inode: found.ino(), changed })
+    }
 }
 
 enum State {
@@ -49,7 +67,8 @@ pub(super) enum News {
 impl Master {
     /// `pidfd` is the master's, if there is one.
     pub(super) fn new(pidfd: Option<OwnedFd>, control: PathBuf) -> Self {
-        let mut master = Self { state: State::Here(None), control };
+        let made = Made::of(&control);
+        let mut master = Self { state: State::Here(None), control, made };
         if let Some(pidfd) = pidfd {
             master.adopts(pidfd);
         }
@@ -63,6 +82,12 @@ impl Master {
             warn!("could not watch the master, the end of its channel has to do: {error}");
         }
         self.state = State::Here(watched.ok());
+        self.made = Made::of(&self.control);
+    }
+
+    /// Whether a master has made its socket where ours did. It cannot bind the addresses that we hold.
+    fn is_followed(control: &Path, made: Option<Made>) -> bool {
+        Made::of(control).is_some_and(|found| Some(found) != made)
     }
 
     /// The channel has come to its end. Returns whether the worker is an orphan only since now.
@@ -104,7 +129,7 @@ impl Master {
             State::Gone { until, look } => {
                 while Instant::now() < *until {
                     look.tick().await;
-                    if answers(&self.control).await.is_ok() {
+                    if Self::is_followed(&self.control, self.made) {
                         break;
                     }
                 }
@@ -112,9 +137,4 @@ impl Master {
             }
         }
     }
-}
-
-/// Whether a master listens where ours did. It cannot bind the addresses that we hold.
-async fn answers(control: &Path) -> io::Result<()> {
-    UnixStream::connect(control).await.map(|_| ())
 }

@@ -43,6 +43,8 @@ fn every_fault_is_understood() {
         after_exec: Some(Break::OverflowsItsStack),
         rehearsing: Some(Break::Fails),
         rehearses_millis: 0,
+        attempts_after_millis: None,
+        attempts_everywhere: false,
     };
     let program = faulty(pumpd(), folder.path(), "pumpd", &faults).expect("a copy");
     let output = Command::new(&program).arg("release-info").output().expect("it runs");

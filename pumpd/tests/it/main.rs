@@ -3,6 +3,7 @@
 mod adopt;
 mod canary;
 mod client;
+mod confine;
 mod control;
 mod drain;
 mod fake_master;

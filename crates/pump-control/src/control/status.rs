@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Canary, Outcome};
-use crate::channel::Classes;
+use crate::channel::{Classes, Confinement};
 
 /// How the cluster is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct Status {
     /// A build that failed and is not tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latch: Option<Latch>,
+    /// What the master itself has given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
     /// What an operator should know besides, each a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -123,6 +126,9 @@ pub struct Worker {
     /// Handlers of it that panicked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panics: Option<u64>,
+    /// What it has given up; none where nobody has asked it, or its build does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
 }
 
 /// What a worker is doing.

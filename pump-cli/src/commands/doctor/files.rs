@@ -141,7 +141,7 @@ fn room(context: &Context<'_>) -> Vec<Finding> {
     all
 }
 
-/// Units as they were made, older, edited, or missing, and drop-ins beside them.
+/// Units as they were made, older, edited, or missing. What is beside them is another check's.
 fn unit_files(context: &Context<'_>) -> Vec<Finding> {
     let layout = &context.layout;
     if layout.is_private() || layout.is_packaged() {
@@ -186,15 +186,6 @@ fn unit_files(context: &Context<'_>) -> Vec<Finding> {
         }
     }
     for unit in SERVING {
-        let folder = layout.units().join(format!("{unit}.d"));
-        let listed = fs::read_dir(&folder).into_iter().flatten().flatten();
-        all.extend(listed.map(|entry| {
-            Finding::remark(
-                "units",
-                format!("`{}` changes {unit}", entry.path().display()),
-                "it is yours and stays; it holds for later releases as well",
-            )
-        }));
         if systemd::needs_reload(unit) {
             all.push(
                 Finding::broken(

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 
+use pump_control::channel::Confinement;
 use pump_control::control::{Phase, Status};
 
 use super::Finding;
@@ -59,6 +60,7 @@ fn running(context: &Context<'_>, status: &Status) -> Vec<Finding> {
             None => finding,
         });
     }
+    all.push(confinement(status));
     let current = Releases::of(&context.layout).current().ok().flatten();
     if let Some(current) = current
         && current.info.build.to_string() != status.workers_build.build
@@ -81,6 +83,32 @@ fn running(context: &Context<'_>, status: &Status) -> Vec<Finding> {
             .map(|note| Finding::remark("server", note.clone(), "the server says so itself")),
     );
     all
+}
+
+/// What workers have given up on top of the units' sandbox.
+fn confinement(status: &Status) -> Finding {
+    let said: Vec<Confinement> =
+        status.workers.iter().filter_map(|worker| worker.confinement).collect();
+    let landlock = said.iter().map(|one| one.landlock).min().unwrap_or(0);
+    let all = said.len() == status.workers.len() && !said.is_empty();
+    let lacking = match (all, landlock, said.iter().all(|one| one.seccomp)) {
+        (false, ..) => "not all workers have said what they have given up",
+        (_, _, false) => "workers' system calls are not filtered",
+        (_, 0, _) => {
+            "this kernel has no Landlock, so that files are kept from workers by their modes alone"
+        }
+        (_, version, _) => {
+            let text = format!(
+                "workers open their data only, by Landlock {version}, and reach nobody, by seccomp"
+            );
+            return Finding::fine("confinement", text);
+        }
+    };
+    Finding::remark("confinement", lacking, "whoever breaks into a worker may do what the service may")
+        .hint(
+            "`systemctl restart pumpd.service` takes newer units into use; Landlock needs Linux 5.13 with \
+             `landlock` among `lsm=`",
+        )
 }
 
 fn stopped(context: &Context<'_>, listen: &[String]) -> Vec<Finding> {
