@@ -137,3 +137,27 @@ fn what_works_on_data_makes_a_copy_where_it_was_told_to() {
     run(&["verify-backup"]);
     run(&["rehearse"]);
 }
+
+/// Old kernels, and containers that forbid both.
+#[test]
+fn where_the_kernel_has_neither_it_serves_all_the_same_and_says_so() {
+    let strace = std::path::Path::new("/usr/bin/strace");
+    if !strace.exists() {
+        return crate::hardest::skipped("there is no strace");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("starter");
+    let text = format!(
+        "exec {} -D -f -o /dev/null -e trace=landlock_create_ruleset,seccomp \
+         -e inject=landlock_create_ruleset,seccomp:error=ENOSYS '{}' \"$@\"",
+        strace.display(),
+        pumpd().display()
+    );
+    crate::script(&program, &text);
+    let cluster = TestCluster::start(Setup { pumpd: Some(program), ..Setup::default() });
+    assert_eq!(confinement(&cluster), (0, false), "{:?}", cluster.status());
+    cluster.eventually_logs("this kernel has no Landlock");
+    cluster.eventually_logs("system calls could not be filtered");
+    let answer = cluster.api().call("GET", "/", &[], b"").expect("it answers");
+    assert_eq!(answer.status, 200);
+}

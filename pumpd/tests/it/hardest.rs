@@ -106,7 +106,7 @@ impl Drop for Until<'_> {
 
 /// A test that cannot be done on this machine passes, and says so.
 #[expect(clippy::print_stderr, reason = "who reads the test's output is to know")]
-fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
