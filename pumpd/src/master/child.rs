@@ -286,6 +286,11 @@ fn own_score() -> i32 {
 fn describe(status: &WaitIdStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exited with {code}"),
+        // seccomp(2), and nothing of ours does it: docs/SECURITY.md.
+        (None, Some(signal)) if signal == libc::SIGSYS => format!(
+            "was ended by signal {signal}: it made a system call that no build of pump makes, which is how \
+             somebody would begin who has broken in"
+        ),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "ended".to_owned(),
     }
