@@ -35,8 +35,6 @@ fn written(result: &str) -> String {
         "2" => "ENOENT",
         "13" => "EACCES",
         "30" => "EROFS",
-        "32" => "EPIPE",
-        "97" => "EAFNOSUPPORT",
         "106" => "EISCONN",
         other => panic!("the errno {other} is not expected"),
     };
