@@ -4,12 +4,12 @@
 
 #[path = "booted/asking.rs"]
 mod asking;
+#[path = "booted/confined.rs"]
+mod confined;
 #[path = "booted/contents.rs"]
 mod contents;
 #[path = "booted/driven.rs"]
 mod driven;
-#[path = "booted/confined.rs"]
-mod confined;
 #[path = "booted/matrix.rs"]
 mod matrix;
 #[path = "booted/packages.rs"]
