@@ -116,7 +116,7 @@ fn p9_who_runs_code_in_a_worker_or_the_master_changes_reads_and_reaches_nothing(
     // Those that were ended are replaced.
     pump_test::eventually(AT_MOST, || match status(&machine) {
         now if now.workers.iter().filter(|one| one.worker > 9).count() == 9 => Ok(()),
-        now => Err(now),
+        now => Err(format!("{now:?}")),
     });
 }
 
