@@ -10,7 +10,8 @@ use rustix::fs::{Mode, OFlags};
 /// Replaces a file: a new one beside it, fsync, rename, fsync of the folder.
 ///
 /// # Errors
-/// What the file system says; the old file is still there then.
+/// What the file system says; the old file is still there then, unless it was the folder that could not be
+/// synced.
 pub(crate) fn publish(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     // The umask of whoever types the command decides nothing.
     publish_as(path, bytes, |file| file.set_permissions(Permissions::from_mode(mode)))
@@ -69,12 +70,16 @@ pub(crate) fn new_folder(path: &Path, mode: u32) -> io::Result<File> {
 /// Points a link somewhere, with one rename.
 ///
 /// # Errors
-/// What the file system says; the old link is still there then.
+/// What the file system says; the old link is still there then, unless it was the folder that could not be
+/// synced.
 pub(crate) fn point(link: &Path, target: &Path) -> io::Result<()> {
     let new = beside(link);
     remove_if_there(&new)?;
     symlink(target, &new)?;
-    fs::rename(&new, link)?;
+    fs::rename(&new, link).inspect_err(|_| {
+        // As above.
+        let _ = fs::remove_file(&new);
+    })?;
     sync_folder_of(link)
 }
 

@@ -1,10 +1,12 @@
 //! Changes to a machine that can be taken back.
 //!
-//! Every change is noted with its way back. When a later step fails, [`Transaction::undo`] goes back
-//! over the notes, the newest first; when all succeeded, [`Transaction::keep`] forgets them. Files are
-//! published whole: a temporary file beside the target, fsync, rename, fsync of the folder.
+//! Every change is noted with its way back, before it is made: one that fails may have been made all the
+//! same, as where the folder cannot be synced after the rename. When a step fails, [`Transaction::undo`]
+//! goes back over the notes, the newest first; when all succeeded, [`Transaction::keep`] forgets them. Files
+//! are published whole: a temporary file beside the target, fsync, rename, fsync of the folder.
 
 use std::fs::{self, File, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::Path;
 
@@ -25,7 +27,7 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Notes a change that was made elsewhere.
+    /// Notes a change that is made elsewhere, after this. The way back has to bear that it was not made.
     pub(crate) fn note(
         &mut self,
         what: impl Into<String>,
@@ -89,7 +91,7 @@ impl Transaction {
         let before = match fs::read(&path) {
             Ok(before) if before == content.as_bytes() => return Ok(false),
             Ok(before) => Some(before),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => {
                 return Err(error).with_context(|| format!("could not read `{}`", path.display()));
             }
@@ -97,12 +99,13 @@ impl Transaction {
         if let Some(above) = path.parent() {
             self.plain_folders(above)?;
         }
-        publish(&path, content.as_bytes(), entry, layout)?;
-        let layout = layout.clone();
+        let (its, within) = (path.clone(), layout.clone());
         self.note(format!("wrote `{}`", path.display()), move || match before {
-            Some(before) => publish(&path, &before, entry, &layout),
-            None => remove(&path),
+            Some(before) if fs::read(&its).is_ok_and(|now| now == before) => Ok(()),
+            Some(before) => publish(&its, &before, entry, &within),
+            None => remove(&its),
         });
+        publish(&path, content.as_bytes(), entry, layout)?;
         Ok(true)
     }
 
@@ -115,13 +118,14 @@ impl Transaction {
         if let Some(above) = path.parent() {
             self.plain_folders(above)?;
         }
+        let its = path.to_owned();
+        self.note(format!("made the link `{}`", path.display()), move || match before {
+            Some(before) if fs::read_link(&its).is_ok_and(|now| now == before) => Ok(()),
+            Some(before) => Ok(atomic_file::point(&its, &before)?),
+            None => remove(&its),
+        });
         atomic_file::point(path, target)
             .with_context(|| format!("could not make the link `{}`", path.display()))?;
-        let path = path.to_owned();
-        self.note(format!("made the link `{}`", path.display()), move || match before {
-            Some(before) => Ok(atomic_file::point(&path, &before)?),
-            None => remove(&path),
-        });
         Ok(true)
     }
 
@@ -164,7 +168,13 @@ fn publish(path: &Path, content: &[u8], entry: Entry, layout: &Layout) -> anyhow
         .with_context(|| format!("could not write `{}`", path.display()))
 }
 
+/// Removes what may never have come to be.
 fn remove(path: &Path) -> anyhow::Result<()> {
-    fs::remove_file(path).with_context(|| format!("could not remove `{}`", path.display()))?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => {
+            removed.with_context(|| format!("could not remove `{}`", path.display()))?;
+        }
+    }
     Ok(sync_folder_of(path)?)
 }

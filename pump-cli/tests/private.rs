@@ -117,7 +117,7 @@ fn install_makes_exactly_what_the_list_names() {
         let path = place.root().join(path.trim_start_matches('/'));
         if group == "unit" {
             assert!(!path.exists(), "`{}` is for systemd", path.display());
-        } else if mode != "-" && !["private", "packaged"].contains(&group) {
+        } else if mode != "-" && ["program", "runtime", "config", "data"].contains(&group) {
             let meta = fs::symlink_metadata(&path)
                 .unwrap_or_else(|error| panic!("`{}`: {error}", path.display()));
             assert_eq!(format!("{:04o}", meta.mode() & 0o7777), mode, "`{}`", path.display());
@@ -510,4 +510,73 @@ fn without_systemd_an_installation_is_refused() {
     assert_exit(&output, 52);
     let value: Value = serde_json::from_slice(&output.stdout).expect("JSON was asked for");
     assert!(value["hint"].as_str().is_some_and(|hint| hint.contains("--root")), "{value}");
+}
+
+/// Calls by which what an installation makes comes to bear its name, and gets its place in the folder for good.
+/// Of a rename, strace looks at the first name only.
+const NAMED_BY: [(&str, &str); 6] = [
+    ("rename", "opt/pump/.current.new"),
+    ("fsync", "opt/pump"),
+    ("rename", "etc/pump/.pumpd.toml.new"),
+    ("rename", "etc/pump/.upgrade.toml.new"),
+    ("fsync", "etc/pump"),
+    ("fsync", "opt/pump/releases"),
+];
+
+/// More such calls of one kind than an installation makes.
+const MOST_CALLS: u32 = 50;
+
+#[test]
+fn an_installation_whose_disk_fails_when_a_name_is_given_is_taken_back_and_can_be_repeated() {
+    if !Path::new("/usr/bin/strace").exists() {
+        eprintln!("skipped: there is no strace");
+        return;
+    }
+    for (call, path) in NAMED_BY {
+        for when in 1..=MOST_CALLS {
+            let place = Place::new();
+            let source = place.folder.path().join("source");
+            fs::create_dir(&source).expect("our own folder");
+            let words = ["install", "--domain", "social.example", "--yes", "--source"];
+            let seen = place.folder.path().join("seen");
+            let ran = Command::new("strace")
+                .args(["-f", "-qq", "-e", &format!("trace={call}"), "-o"])
+                .arg(&seen)
+                .args(["-e", &format!("inject={call}:error=EIO:when={when}"), "-P"])
+                .arg(place.root().join(path))
+                .arg(place.release.join("bin/pump"))
+                .args(words)
+                .arg(&source)
+                .arg("--root")
+                .arg(place.root())
+                .output()
+                .expect("strace can be run");
+            if !fs::read_to_string(&seen).expect("strace writes").contains("INJECTED") {
+                assert!(when > 1, "no {call} of `{path}` was met");
+                break;
+            }
+            if ran.status.code() != Some(0) {
+                let left = place.root().join("opt/pump/current").symlink_metadata();
+                assert!(left.is_err(), "{call} {when} of `{path}`: the link was left: {ran:?}");
+                assert!(
+                    !place.root().join("etc/pump/pumpd.toml").exists(),
+                    "{call} {when}: {ran:?}"
+                );
+            }
+            let again = place.install(&["--source", &source.display().to_string()]);
+            assert_eq!(again.status.code(), Some(0), "{call} {when} of `{path}`: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_is_named_later_is_written_down() {
+    let place = Place::new();
+    assert_exit(&place.install(&[]), 0);
+    let file = place.root().join("etc/pump/upgrade.toml");
+    fs::remove_file(&file).expect("our own file");
+    let source = place.folder.path().display().to_string();
+    assert_exit(&place.install(&["--source", &source]), 0);
+    let text = fs::read_to_string(&file).expect("it is written again");
+    assert!(text.contains(&format!("source = \"{source}\"")), "{text}");
 }

@@ -152,8 +152,12 @@ fn again(args: &InstallArgs, release: &Release, context: &Context<'_>) -> Ended 
     }
     refuse_contradiction(args, &checked, context)?;
     upgrades::refuse_contradiction(args.source.as_deref(), args.trust_root.as_deref(), context)?;
-    let timer = args.auto_upgrade.map(|answer| answer == YesNo::Yes);
-    let changes = steps::again(&checked, timer, release, context)?;
+    let asked = steps::Further {
+        timer: args.auto_upgrade.map(|answer| answer == YesNo::Yes),
+        source: args.source.as_deref().map(upgrades::whole_source).transpose()?,
+        trust_root: args.trust_root.clone(),
+    };
+    let changes = steps::again(&checked, &asked, release, context)?;
     // A removal that was cut is one no more.
     noted(Passage::end_all(layout), context);
     if args.account.is_some() {

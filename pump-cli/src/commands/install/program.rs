@@ -1,6 +1,7 @@
 //! The release that is installed: where it is, whether it is whole, and its copy under `/opt/pump`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -120,13 +121,17 @@ impl Release {
         let releases = Releases::of(layout);
         let place = layout.releases().join(self.name());
         let fresh = !place.exists();
-        releases.adopt(&self.folder)?;
         if fresh {
             transaction.note(format!("copied the release to `{}`", place.display()), move || {
-                fs::remove_dir_all(&place)
-                    .with_context(|| format!("could not remove `{}`", place.display()))
+                match fs::remove_dir_all(&place) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                    removed => {
+                        removed.with_context(|| format!("could not remove `{}`", place.display()))
+                    }
+                }
             });
         }
+        releases.adopt(&self.folder)?;
         let mut changed = fresh;
         // What an earlier package brought goes on serving, until `pump upgrade` has gone from it.
         if layout.is_packaged() && layout.current().exists() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use pump_control::{Checked, ExitStatus, Layout};
@@ -26,7 +26,7 @@ use crate::{address, service};
 #[derive(Debug)]
 pub(super) struct Made {
     release: String,
-    from: std::path::PathBuf,
+    from: PathBuf,
     public_url: String,
     listen: Vec<String>,
     /// The password of the first account, when it was made up.
@@ -55,18 +55,30 @@ pub(super) fn first(
     }
 }
 
-/// Brings an installation to what its configuration says, and the timer to what was asked. Returns what was changed, as sentences.
+/// What a further run may be asked for besides what the configuration says.
+#[derive(Debug, Default)]
+pub(super) struct Further {
+    /// Whether a timer looks for upgrades; as it is without an answer.
+    pub(super) timer: Option<bool>,
+    /// What goes into `upgrade.toml` if there is none.
+    pub(super) source: Option<String>,
+    /// What is recorded as the trust root if none is.
+    pub(super) trust_root: Option<PathBuf>,
+}
+
+/// Brings an installation to what its configuration says and what was asked. Returns what was changed, as
+/// sentences.
 ///
 /// # Errors
 /// The failing step's, with what could not be taken back.
 pub(super) fn again(
     checked: &Checked,
-    timer: Option<bool>,
+    asked: &Further,
     release: &Release,
     context: &Context<'_>,
 ) -> Result<Vec<String>, Failure> {
     let mut transaction = Transaction::default();
-    match mend(checked, timer, release, context, &mut transaction) {
+    match mend(checked, asked, release, context, &mut transaction) {
         Ok(changes) => {
             transaction.keep();
             Ok(changes)
@@ -139,7 +151,7 @@ fn all(
 
 fn mend(
     checked: &Checked,
-    timer: Option<bool>,
+    asked: &Further,
     release: &Release,
     context: &Context<'_>,
     transaction: &mut Transaction,
@@ -151,9 +163,9 @@ fn mend(
         changes.push(format!("{} was installed", release.name()));
     }
     data_folders(&checked.data_dir, layout, transaction)?;
-    if upgrades::write(None, None, layout, transaction)? {
-        changes.push(format!("`{}` was written", layout.upgrade_config().display()));
-    }
+    let (source, root) = (asked.source.as_deref(), asked.trust_root.as_deref());
+    let written = upgrades::write(source, root, layout, transaction)?;
+    changes.extend(written.iter().map(|path| format!("`{}` was written", path.display())));
     if layout.is_private() {
         return Ok(changes);
     }
@@ -164,7 +176,7 @@ fn mend(
         enable(transaction)?;
         changes.push("the service was enabled".into());
     }
-    match timer {
+    match asked.timer {
         Some(true) if !systemd::is_enabled(TIMER) => {
             enable_timer(transaction)?;
             changes.push("upgrades are looked for every hour".into());

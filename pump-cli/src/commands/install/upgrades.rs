@@ -1,7 +1,7 @@
 //! Where upgrades will come from, and whose signatures they need: `upgrade.toml` and the trust root.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pump_control::{ExitStatus, Layout};
@@ -30,8 +30,8 @@ pub(super) fn whole_source(text: &str) -> Result<String, Failure> {
     }
 }
 
-/// Writes `upgrade.toml`, unless it is there, and the trust root, if there is one to record. True when
-/// anything was written.
+/// Writes `upgrade.toml`, unless it is there, and the trust root, if there is one to record. Returns what was
+/// written.
 ///
 /// # Errors
 /// When the root is none, or what the file system says.
@@ -40,21 +40,24 @@ pub(super) fn write(
     trust_root: Option<&Path>,
     layout: &Layout,
     transaction: &mut Transaction,
-) -> Result<bool, Failure> {
-    let mut written = false;
+) -> Result<Vec<PathBuf>, Failure> {
+    let mut written = Vec::new();
     let upgrade = manifest::entry("/etc/pump/upgrade.toml");
-    if !upgrade.at(layout).exists() {
-        written |= transaction.file(upgrade, layout, &configuration(source))?;
+    if !upgrade.at(layout).exists() && transaction.file(upgrade, layout, &configuration(source))? {
+        written.push(upgrade.at(layout));
     }
     if let Some(file) = trust_root {
         let text = String::from_utf8(trust::read_root(file)?).context("the root is no text")?;
         let entry = manifest::entry("/etc/pump/trust-root.json");
-        written |= transaction.file(entry, layout, &text)?;
+        if transaction.file(entry, layout, &text)? {
+            written.push(entry.at(layout));
+        }
     }
     Ok(written)
 }
 
-/// Refuses flags that say something else than the files, which are the administrator's.
+/// Refuses flags that say something else than the files, which are the administrator's. What is not there is
+/// written by them.
 ///
 /// # Errors
 /// Exit 2.
@@ -71,7 +74,9 @@ pub(super) fn refuse_contradiction(
         )
         .hint(format!("edit `{}`", file.display())))
     };
-    if let Some(source) = source {
+    if let Some(source) = source
+        && layout.upgrade_config().exists()
+    {
         let wanted = whole_source(source)?.parse::<Address>();
         let found = source::wish(layout, None, None).map(|wish| wish.address);
         if found.ok() != wanted.ok() {
@@ -80,7 +85,7 @@ pub(super) fn refuse_contradiction(
     }
     if let Some(root) = trust_root {
         let recorded = trust::recorded_path(layout);
-        if fs::read(&recorded).ok() != Some(trust::read_root(root)?) {
+        if recorded.exists() && fs::read(&recorded).ok() != Some(trust::read_root(root)?) {
             return refuse(format!("--trust-root {}", root.display()), &recorded);
         }
     }
