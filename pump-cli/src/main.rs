@@ -53,6 +53,9 @@ use pump_control::ExitStatus;
 use crate::host::Host;
 
 fn main() -> ExitStatus {
+    // What is made has a mode of its own in the end. Until then an odd umask of whoever types the command would
+    // lock us out of our own folders, where we are not root.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let host = Host::real();
     let outcome = cli::parse(&host).and_then(|cli| commands::run(cli, &host));
     report::finish(outcome, &host)

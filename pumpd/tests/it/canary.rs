@@ -145,7 +145,8 @@ fn a_good_build_is_compared_and_goes_on() {
     };
     let canaries: Vec<_> = rolled.events.iter().filter_map(canary).collect();
     let last = canaries.last().expect("it was told of");
-    assert!(last.new.requests > 30 && last.old.requests > last.new.requests, "{last:?}");
+    // Who of the three takes a connection is the kernel's choice, and a busy machine's.
+    assert!(last.new.requests > 30 && last.old.requests > 30, "{last:?}");
     // While it was compared it was alone.
     let position = |wanted: &str| rolled.steps.iter().position(|step| step.contains(wanted));
     let (begins, ends) = (position("is compared"), position("no worse"));
