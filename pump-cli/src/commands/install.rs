@@ -94,6 +94,7 @@ pub(crate) fn run(args: InstallArgs, context: &Context<'_>) -> Ended {
 fn first(args: &InstallArgs, release: &Release, cut: bool, context: &Context<'_>) -> Ended {
     let answers = Answers::gather(args, context)?;
     let checked = probe::check(&answers, release, context)?;
+    probe::refuse_read_only(&context.layout)?;
     let serves = cut && service::status(context).is_ok();
     if !serves {
         address::refuse_taken(&answers.listen)?;

@@ -101,13 +101,16 @@ fn p9_who_runs_code_in_a_worker_or_the_master_changes_reads_and_reaches_nothing(
         if all { Ok(text) } else { Err(text) }
     });
     let (worker, master) = (attempts(&text, "worker"), attempts(&text, "master"));
-    let came: BTreeMap<String, [String; 2]> = worker
-        .into_iter()
-        .map(|(name, worker)| {
-            (name.clone(), [worker, master.get(&name).cloned().unwrap_or_default()])
-        })
-        .collect();
-    assert_eq!(came, wanted, "what came of it, and what docs/SECURITY.md says");
+    for (name, [in_worker, in_master]) in &wanted {
+        // systemd 257 leaves to the kernel what 252 does by a filter, and the kernel has another number for it.
+        let is = |came: &str, wanted: &str| wanted.split(" or ").any(|one| one == came);
+        let (came, wanted) = ([&worker[name], &master[name]], [in_worker, in_master]);
+        assert!(
+            is(came[0], wanted[0]) && is(came[1], wanted[1]),
+            "{name}: {came:?}, and docs/SECURITY.md says {wanted:?}"
+        );
+    }
+    assert_eq!(worker.len(), wanted.len(), "the document has all of them: {worker:?}");
     for path in
         ["/opt/pump/releases/planted", "/usr/lib/planted", "/etc/systemd/system/planted.service"]
     {

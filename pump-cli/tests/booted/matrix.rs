@@ -9,6 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
 use pump_test::Api;
+use pump_test::fake::{Faults, faulty};
 use pump_test::machine::{Machine, said};
 
 use super::asking::{AT_MOST, json, must_exit, status};
@@ -114,13 +115,14 @@ fn matrix_where_usr_cannot_be_written_it_serves_or_says_so_and_leaves_nothing() 
 
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test --long` runs it"]
-fn matrix_a_small_disk_is_told_before_anything_is_touched() {
+fn matrix_a_small_disk_is_told_and_nothing_is_left_on_it() {
     let (machine, releases) = machine("pump-small");
     machine.must(&["sh", "-ec", "mkdir -p /opt/pump; mount -t tmpfs -o size=4m tmpfs /opt/pump"]);
     let before = State::of(&machine);
     let refused = json(&must_exit(&machine, 50, INSTALL));
     let told = refused["error"].as_str().unwrap_or_default().to_owned();
-    assert!(told.contains("MiB") && told.contains("/opt/pump"), "{refused}");
+    assert!(told.contains("No space left") && told.contains("nothing was changed"), "{refused}");
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("df")), "{refused}");
     assert_eq!(before.differences(&State::of(&machine)), [""; 0]);
     machine.must(&["umount", "/opt/pump"]);
     must_exit(&machine, 0, INSTALL);
@@ -203,6 +205,21 @@ fn matrix_a_reboot_in_any_state_ends_with_a_proven_release_that_serves() {
     must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime", "--yes", "--bake", "0"]);
     assert_eq!(status(&machine).workers_build.short(), releases.second);
     comes_up(&mut machine, false, &releases.second);
+
+    // Latched: a build that dies at its start is not tried again, by whatever is started next either.
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = pump_test::pumpd().expect("a build for tests");
+    let faults = Faults { exits: Some(3), ..Faults::default() };
+    let bad = faulty(&own, folder.path(), "pumpd", &faults).expect("a copy");
+    machine.put(&bad, "/srv/bad").expect("files can be copied");
+    let program = "/opt/pump/current/bin/pumpd";
+    machine.must(&["cp", "-a", program, "/srv/good"]);
+    machine.must(&["mv", "/srv/bad", program]);
+    must_exit(&machine, 62, &["pump", "restart", "--wait"]);
+    machine.must(&["mv", "/srv/good", program]);
+    comes_up(&mut machine, true, &releases.second);
+    let latch = status(&machine).latch;
+    assert!(latch.is_some_and(|latch| latch.reason.contains("exited with 3")), "it is forgotten");
 }
 
 /// The one hop in front that everybody has, here on a port of the machine's own network.

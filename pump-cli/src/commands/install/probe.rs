@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use pump_control::{Checked, ExitStatus, Layout};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
 use super::answers::Answers;
 use super::program::Release;
@@ -39,6 +41,35 @@ pub(super) fn refuse_strangers(layout: &Layout) -> Result<(), Failure> {
     let anything = fs::read_dir(&program).is_ok_and(|mut entries| entries.next().is_some());
     if anything && !layout.releases().is_dir() {
         return Err(stranger(&program));
+    }
+    Ok(())
+}
+
+/// Refuses where something has to be written and the disk is mounted for reading. Afterwards nothing is written
+/// below `/usr` any more.
+///
+/// # Errors
+/// Exit 50.
+pub(super) fn refuse_read_only(layout: &Layout) -> Result<(), Failure> {
+    if layout.is_packaged() {
+        return Ok(());
+    }
+    for path in [layout.pump_link(), layout.program(), layout.units()] {
+        let above = path.ancestors().skip(1).find(|above| above.is_dir());
+        let above = above.unwrap_or(Path::new("/"));
+        if access(above, Access::WRITE_OK) == Err(Errno::ROFS) {
+            let name = above.display();
+            return Err(Failure::new(
+                ExitStatus::Preflight,
+                format!(
+                    "`{name}` is mounted for reading only, and `{}` has to be made; nothing was changed",
+                    path.display()
+                ),
+            )
+            .hint(format!(
+                "mount `{name}` for writing while this runs, or put the packages into the machine's image"
+            )));
+        }
     }
     Ok(())
 }
