@@ -28,7 +28,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     booted: Option<String>,
 
-    /// Only what the archive of a distribution asks of packages: lintian, piuparts, autopkgtest.
+    /// Only what the archive of a distribution asks of packages, of those that were packed last: lintian, piuparts,
+    /// autopkgtest.
     #[arg(long, conflicts_with_all = ["long", "booted"])]
     archive: bool,
 }
@@ -41,7 +42,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut steps = Steps::default();
     if args.archive {
         steps.run("the Debian packages that tests need", || packages::install(true));
-        steps.run("two releases to pack", releases::make);
+        if !releases::are_made() {
+            steps.run("two releases to pack", releases::make);
+        }
         archive(&mut steps);
         return steps.tell();
     }

@@ -61,6 +61,11 @@ pub(super) fn make() -> anyhow::Result<()> {
     write(&folder.join("packages.json"), &told)
 }
 
+/// Whether they are there from an earlier run.
+pub(super) fn are_made() -> bool {
+    target().join("test/packages.json").exists()
+}
+
 /// The same programs in packages: each version in folders of its own.
 fn packages(folder: &Path, versions: [(&semver::Version, &Path); 2]) -> anyhow::Result<()> {
     for (number, (version, programs)) in versions.into_iter().enumerate() {
