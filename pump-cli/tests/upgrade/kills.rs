@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pump_test::eventually;
-use pump_test::load::{Load, Plan};
+use pump_test::load::{Failure, Load, Outcome, Plan};
 use pump_test::process::Process;
 use serde_json::Value;
 
@@ -171,4 +171,107 @@ fn wait_at_most(child: &mut Child, limit: Duration) {
     while Instant::now() < until && matches!(child.try_wait(), Ok(None)) {
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// How long a client thinks at most between two requests on one connection, and then some.
+const THINKS: Duration = Duration::from_secs(5);
+
+#[test]
+fn p5_kills_of_workers_in_an_upgrade_and_a_rollback_cost_only_what_was_in_flight_there() {
+    kills_of_workers(1, 100);
+}
+
+#[test]
+#[ignore = "a long proof: `cargo xtask test --long` runs it"]
+fn long_p5_kills_of_workers_in_twenty_upgrades_and_rollbacks_cost_only_what_was_in_flight_there() {
+    kills_of_workers(20, 200);
+}
+
+/// In each upgrade and each rollback one worker is killed that leaves, or would.
+fn kills_of_workers(rounds: u64, new_per_second: u32) {
+    let served = Served::with("linger_seconds = 2\nwatch_seconds = 0");
+    let place = &served.place;
+    let old = place.link("current").expect("there is one");
+    let new = served.offer_other_build("the next build");
+    let authors = vec![served.account("alice"), served.account("bob")];
+    let api = served.api();
+    let mut plan = Plan::new(api.address().clone(), api.host());
+    (plan.authors, plan.new_per_second) = (authors, new_per_second);
+    plan.lasts = Duration::from_secs(1800);
+    let clients = plan.mix.new
+        + plan.mix.keepalive
+        + plan.mix.brisk
+        + plan.mix.slow_upload
+        + plan.mix.slow_reader;
+    let mut load = Load::start(plan);
+    let version = new.version.to_string();
+    let mut kills = Vec::new();
+    for round in 0..rounds {
+        for (words, from, goal) in [
+            (&["upgrade", "--zero-downtime", "--to", &version][..], &old, new.name()),
+            (&["rollback", "--zero-downtime"][..], &new.name(), old.clone()),
+        ] {
+            let random = mixed(1000 + round * 2 + u64::from(goal == old));
+            let mut run = place
+                .command(words)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("pump can be run");
+            wait_at_most(&mut run, Duration::from_millis(random % 1500));
+            if let Some(worker) = worker_of(&served, from) {
+                kills.push(load.mark("kill"));
+                // It may have left since.
+                let _ = worker.signal(Signal::SIGKILL);
+            }
+            run.wait().expect("our own child");
+            finish(&served, words, &goal);
+            ready(&served);
+        }
+    }
+    let report = load.stop();
+    let told = format!(
+        "{} requests, {} workers killed in {} upgrades and rollbacks, {} requests failed: {:?}",
+        report.requests(),
+        kills.len(),
+        2 * rounds,
+        report.failures(),
+        report.failures_by_kind(),
+    );
+    #[expect(clippy::print_stdout, reason = "who asks for a long proof wants its figures")]
+    {
+        println!("{told}");
+    }
+    assert!(!kills.is_empty() && report.failures() <= kills.len() * clients, "{told}");
+    for record in &report.records {
+        let Outcome::Failed(failure) = record.outcome else { continue };
+        // In flight when it was killed, or the next on a connection that it had.
+        let caused = kills.iter().any(|kill| match failure {
+            Failure::StaleReuse(_) => record.ended >= *kill && record.asked <= *kill + THINKS,
+            Failure::Refused => false,
+            _ => record.asked <= *kill + SLACK && record.ended >= *kill,
+        });
+        assert!(caused, "{record:?} is no kill's doing, of {kills:?}; {told}");
+    }
+    for author in report.ledger().authors() {
+        let outbox = api.outbox(author).expect("the outbox can be read");
+        let audit = report.ledger().check(Some(author), &outbox);
+        assert!(audit.problems.is_empty(), "{author}: {audit:?}; {told}");
+    }
+}
+
+/// How much later than it was noted a signal may arrive.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// A worker of a release, if one is left.
+fn worker_of(served: &Served, release: &str) -> Option<Process> {
+    let ran = served.place.pump(&["status", "--json"]);
+    let status: Value = serde_json::from_str(ran.out.lines().next()?).ok()?;
+    let workers = status["workers"].as_array()?;
+    let of = |it: &&Value| {
+        let build = it["build"]["build"].as_str().unwrap_or_default();
+        build.get(..8).is_some_and(|build| release.ends_with(build))
+    };
+    let pid = workers.iter().find(of)?["pid"].as_u64()?;
+    Process::of(u32::try_from(pid).ok()?).ok()
 }

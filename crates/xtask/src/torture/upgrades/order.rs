@@ -105,3 +105,46 @@ fn unsynced(calls: &[&Call], path: &Path) -> Vec<PathBuf> {
     });
     dirty
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::torture::upgrades::trace;
+
+    const WELL: [&str; 6] = [
+        r#"7 openat(AT_FDCWD, "/p/.tmp/file", O_WRONLY|O_CREAT, 0600) = 3</p/.tmp/file>"#,
+        r#"7 write(3</p/.tmp/file>, "words", 5) = 5"#,
+        r#"7 fsync(3</p/.tmp/file>) = 0"#,
+        r#"7 fsync(4</p/.tmp>) = 0"#,
+        r#"7 rename("/p/.tmp", "/p/whole") = 0"#,
+        r#"7 fsync(5</p>) = 0"#,
+    ];
+
+    fn wrong(lines: &[&str]) -> Vec<String> {
+        let root = Path::new("/p");
+        let (wrong, published) = check("a run", &trace::read(&lines.join("\n"), root), root);
+        assert_eq!(published, 1);
+        wrong
+    }
+
+    #[test]
+    fn b02_whatever_is_not_on_disk_when_it_is_published_is_found() {
+        assert_eq!(wrong(&WELL), [""; 0]);
+        for (missing, what) in
+            [(2, "`/p/.tmp/file` is not on disk"), (3, "`/p/.tmp` is not"), (5, "folder is not")]
+        {
+            let mut lines = WELL.to_vec();
+            lines.remove(missing);
+            let found = wrong(&lines);
+            assert!(
+                found.len() == 1 && found[0].contains(what),
+                "without line {missing}: {found:?}"
+            );
+        }
+        let late = [WELL[0], WELL[2], WELL[1], WELL[3], WELL[4], WELL[5]];
+        assert!(
+            wrong(&late)[0].contains("`/p/.tmp/file` is not on disk"),
+            "written after it was synced"
+        );
+    }
+}
