@@ -10,11 +10,13 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use pump_control::ExitStatus;
 use pump_control::Layout;
+use pump_control::control::{Ask, Upgrades};
 
 use crate::atomic_file;
 use crate::checks;
+use crate::control;
 use crate::hold;
-use crate::journal::{Action, Journal};
+use crate::journal::{Action, Entry, Journal};
 use crate::policy::{Gate, Policy};
 use crate::releases::Releases;
 
@@ -94,13 +96,43 @@ pub(crate) fn text(layout: &Layout, policy: Option<&Policy>, now: Timestamp) -> 
     page.0
 }
 
+/// The same for the server, which tells them with its own.
+pub(crate) fn told(layout: &Layout, now: Timestamp) -> Upgrades {
+    let checks = checks::read(layout);
+    let entries = Journal::of(layout).last(usize::MAX).unwrap_or_default();
+    let done = last_upgrade(&entries);
+    let last = checks.last.as_ref();
+    Upgrades {
+        checks: checks.counts.iter().map(|(exit, count)| (exit.to_string(), *count)).collect(),
+        last_check: last.map(|last| last.at.as_second()),
+        last_exit: last.map(|last| last.exit.code()),
+        last_success: checks.well.map(|well| well.as_second()),
+        // One that cannot be read holds.
+        held: hold::in_force(layout, now).map_or(true, |hold| hold.is_some()),
+        last_upgrade: done.map(|done| done.at.as_second()),
+        last_upgrade_seconds: done.map(|done| done.seconds),
+        target: last.and_then(|last| last.target.clone()).unwrap_or_default(),
+    }
+}
+
+/// Tells them to the server, if one runs that wants to know.
+pub(crate) fn tell(layout: &Layout) {
+    let told = told(layout, Timestamp::now());
+    // A server that is down or older is told the next time.
+    let _ = control::ask(&layout.control_socket(), Ask::Upgrades(Box::new(told)));
+}
+
+/// The last upgrade that a release became current by.
+fn last_upgrade(entries: &[Entry]) -> Option<&Entry> {
+    entries.iter().rev().find(|entry| {
+        entry.action == Action::Upgrade && entry.exit == ExitStatus::Done && entry.to.is_some()
+    })
+}
+
 fn runs(page: &mut Page, layout: &Layout) {
     let journal = Journal::of(layout);
     let Ok(entries) = journal.last(usize::MAX) else { return };
-    let done = entries.iter().rev().find(|entry| {
-        entry.action == Action::Upgrade && entry.exit == ExitStatus::Done && entry.to.is_some()
-    });
-    if let Some(done) = done {
+    if let Some(done) = last_upgrade(&entries) {
         let help = "When a release last became current by an upgrade.";
         page.gauge("pump_upgrade_last_upgrade_timestamp_seconds", help, done.at.as_second());
         let help = "How long that took.";

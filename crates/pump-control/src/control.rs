@@ -1,12 +1,13 @@
 //! Between `pump` and the master, over the control socket.
 //!
-//! A client writes a [`Request`] a line and reads [`Reply`]s. `status`, `metrics`, `probe`, `reload`
-//! and `stop` have one reply. `restart` has `accepted` or `refused`; with `wait`, an accepted one goes on with a `step`
+//! A client writes a [`Request`] a line and reads [`Reply`]s. `status`, `metrics`, `probe`, `upgrades`,
+//! `reload` and `stop` have one reply. `restart` has `accepted` or `refused`; with `wait`, an accepted one goes on with a `step`
 //! for each step (a sentence and an [`Event`]) and ends with `ended`. A roll outlives the client that
 //! asked for it.
 
 mod event;
 mod status;
+mod upgrades;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::constants::CONTROL_VERSION;
 
 pub use event::{Canary, Compared, Event, Who};
 pub use status::{Build, Latch, Phase, Roll, RollStage, Status, Worker, WorkerState};
+pub use upgrades::Upgrades;
 
 /// One line from a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +53,14 @@ pub enum Ask {
     Metrics,
     /// Have a ready worker do what a person does (sign in, post, read, delete), each time another one.
     Probe,
+    /// How upgrades are, to be told with the figures.
+    Upgrades(Box<Upgrades>),
 }
 
 impl Ask {
     /// The names a request may have, for the error that lists them.
-    pub const NAMES: &[&str] = &["status", "restart", "reload", "stop", "metrics", "probe"];
+    pub const NAMES: &[&str] =
+        &["status", "restart", "reload", "stop", "metrics", "probe", "upgrades"];
 
     /// Whether this changes anything.
     pub fn changes(&self) -> bool {
@@ -136,6 +141,8 @@ pub enum Reply {
         #[serde(default)]
         micros: u64,
     },
+    /// To `upgrades`.
+    Noted,
     /// The request was no request.
     Error {
         /// For a program.

@@ -6,6 +6,7 @@ use pump_control::ExitStatus;
 use serde_json::json;
 
 use crate::context::Context;
+use crate::figures;
 use crate::hold::{self, Hold, MAX_REASON};
 use crate::journal;
 use crate::lock;
@@ -45,6 +46,7 @@ pub(crate) fn run(args: HoldArgs, context: &Context<'_>) -> Ended {
     let _lock = lock::take(&context.layout)?;
     let hold = Hold { since: now.timestamp(), until, who: journal::who(), reason: args.reason };
     hold::put(&context.layout, &hold)?;
+    figures::tell(&context.layout);
     context.report.say(format_args!("upgrades are {}", hold.sentence()));
     context.report.value(&json!({ "result": "held", "hold": hold, "exit": 0 }));
     Ok(ExitStatus::Done)
@@ -55,6 +57,7 @@ pub(crate) fn lift(_args: UnholdArgs, context: &Context<'_>) -> Ended {
     context.need_installed()?;
     let _lock = lock::take(&context.layout)?;
     let was = hold::lift(&context.layout)?;
+    figures::tell(&context.layout);
     context.report.say(match was {
         true => "upgrades are not held any more".to_owned(),
         false => "upgrades were not held, nothing to do".to_owned(),

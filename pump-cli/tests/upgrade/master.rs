@@ -210,6 +210,7 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
             say(&Reply::Probed { worker: 1, failure, micros: 1 })
         }
         Ask::Metrics => say(&Reply::Metrics { text: "# EOF\n".to_owned() }),
+        Ask::Upgrades(_) => say(&Reply::Noted),
         Ask::Reload | Ask::Stop => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::place::{Place, Ran, program, version};
+use crate::real::Served;
 
 /// A place in which two upgrades were made.
 fn upgraded_twice() -> Place {
@@ -61,4 +62,18 @@ fn b17_no_umask_makes_records_that_their_owner_cannot_read() {
             assert_eq!(mode & 0o7777, 0o600, "{name} under {umask}");
         }
     }
+}
+
+#[test]
+fn the_server_s_own_figures_tell_of_upgrades() {
+    let served = Served::with("linger_seconds = 0\nwatch_seconds = 0");
+    let place = &served.place;
+    place.pump(&["hold"]).ended(0, "");
+    place.pump(&["metrics"]).ended(0, "pump_upgrade_held 1");
+    place.pump(&["unhold"]).ended(0, "");
+    place.pump(&["metrics"]).ended(0, "pump_upgrade_held 0");
+    let version = served.offer_other_build("the next build").version.to_string();
+    place.pump(&["upgrade", "--zero-downtime", "--to", &version]).ended(0, "serves");
+    let told = place.pump(&["metrics"]);
+    told.ended(0, "pump_upgrade_last_upgrade_timestamp_seconds ");
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use pump_control::ExitStatus;
 use pump_control::channel::{Classes, Figures};
 use pump_control::constants::LATENCY_PLACES;
+use pump_control::control::Upgrades;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ pub(crate) struct Totals {
     pub(crate) last_roll_millis: Option<u64>,
     /// How often a master has taken another one's place.
     pub(crate) masters_replaced: u64,
+    /// How upgrades are, as `pump` told last.
+    pub(crate) upgrades: Option<Upgrades>,
 }
 
 /// What is known of a living worker.
@@ -118,6 +121,11 @@ impl Metrics {
         let count = self.totals.rolls.entry(outcome(exit).to_owned()).or_default();
         *count = count.saturating_add(1);
         self.totals.last_roll_millis = Some(millis);
+    }
+
+    /// `pump` says how upgrades are.
+    pub(crate) fn upgrades_told(&mut self, told: Upgrades) {
+        self.totals.upgrades = Some(told.bounded());
     }
 
     /// This master has taken another one's place.

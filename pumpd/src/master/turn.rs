@@ -169,6 +169,10 @@ impl Master {
                 Ask::Status => self.ask_for(id, asked::About::Status),
                 Ask::Metrics => self.ask_for(id, asked::About::Metrics),
                 Ask::Probe => self.probe_for(id),
+                Ask::Upgrades(told) => {
+                    self.metrics.upgrades_told(*told);
+                    self.control.answer(id, &Reply::Noted);
+                }
                 Ask::Restart(restart) => self.restart_by_client(id, &restart),
                 Ask::Reload => {
                     let reloaded = self.reload();

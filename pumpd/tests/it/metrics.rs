@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::signal::Signal;
 use pump_control::ExitStatus;
-use pump_control::control::{Ask, Reply};
+use pump_control::control::{Ask, Reply, Upgrades};
 use pump_test::openmetrics::Samples;
 use pump_test::{TestCluster, eventually, fake};
 
@@ -127,4 +127,28 @@ fn a_scraper_that_is_slow_is_answered_by_whichever_master_there_is() {
     let mut told = String::new();
     scraper.read_to_string(&mut told).expect("it answers and closes");
     assert!(told.starts_with("HTTP/1.1 200") && told.ends_with("# EOF\n"), "{told}");
+}
+
+#[test]
+fn what_pump_tells_of_upgrades_is_told_with_the_figures_and_outlives_the_master() {
+    let cluster = cluster(2, QUICK);
+    assert_eq!(metrics(&cluster).get("pump_upgrade_held"), None, "nothing was told so far");
+    let told = Upgrades {
+        checks: [("0".to_owned(), 7), ("75".to_owned(), 2)].into(),
+        last_check: Some(1_795_000_000),
+        held: true,
+        target: "9.9.9+0\"1".to_owned(),
+        ..Upgrades::default()
+    };
+    assert!(matches!(cluster.ask(Ask::Upgrades(Box::new(told))), Reply::Noted));
+    let check = || {
+        let found = metrics(&cluster);
+        assert_eq!(found.get("pump_upgrade_checks_total{exit=\"75\"}"), Some(2.0));
+        assert_eq!(found.get("pump_upgrade_last_check_timestamp_seconds"), Some(1_795_000_000.0));
+        assert_eq!(found.get("pump_upgrade_held"), Some(1.0));
+    };
+    check();
+    let new = fake::other_build(pumpd(), cluster.place(), "new").expect("a copy of the program");
+    assert_eq!(cluster.roll(Some(&new)).outcome.exit, ExitStatus::Done);
+    check();
 }

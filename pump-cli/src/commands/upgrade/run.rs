@@ -88,7 +88,12 @@ impl<'a> Run<'a> {
             self.tell_others(&ended);
         }
         let (exit, result) = match &ended {
-            Ok(None) => return Ok(ExitStatus::Done),
+            Ok(None) => {
+                if !looked {
+                    self.publish_figures();
+                }
+                return Ok(ExitStatus::Done);
+            }
             Ok(Some(text)) => (ExitStatus::Done, text.clone()),
             Err(failure) => (failure.exit, failure.error.clone()),
         };
@@ -104,6 +109,9 @@ impl<'a> Run<'a> {
             );
         if !told {
             self.write(exit, result.clone());
+        }
+        if !looked {
+            self.publish_figures();
         }
         match ended {
             // Has been told as a result.
@@ -158,8 +166,16 @@ impl<'a> Run<'a> {
                 self.context.report.warn(format_args!("nobody was notified: {error:#}"));
             }
         }
-        if let Err(error) = figures::write(layout, &policy) {
+    }
+
+    /// Figures of upgrades, for a collector and for the server. After the history has this run.
+    fn publish_figures(&self) {
+        let layout = &self.context.layout;
+        if let Ok(policy) = source::policy(layout)
+            && let Err(error) = figures::write(layout, &policy)
+        {
             self.context.report.warn(format_args!("{error:#}"));
         }
+        figures::tell(layout);
     }
 }

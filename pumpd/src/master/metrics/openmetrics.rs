@@ -33,6 +33,7 @@ pub(crate) fn text(status: &Status, metrics: &Metrics) -> String {
     connections(&mut page, status, metrics);
     workers(&mut page, status, metrics);
     rolls(&mut page, status, metrics);
+    upgrades(&mut page, metrics);
     let builds = [("master", &status.master), ("worker", &status.workers_build)];
     page.family("pump_build", "info", "", "The builds that run.");
     for (role, build) in builds {
@@ -157,6 +158,53 @@ fn rolls(page: &mut Page, status: &Status, metrics: &Metrics) {
     );
     let text = "How often a master took the place of another.";
     page.counter("pump_master_replaced", text, totals.masters_replaced);
+}
+
+/// What `pump` told last. Nothing before it has told something.
+fn upgrades(page: &mut Page, metrics: &Metrics) {
+    let Some(told) = &metrics.totals.upgrades else { return };
+    page.family("pump_upgrade_checks", "counter", "", "Looks of the timer, by their exit status.");
+    for (exit, count) in &told.checks {
+        page.sample("pump_upgrade_checks_total", &[("exit", exit)], count);
+    }
+    page.gauge("pump_upgrade_held", "Whether upgrades are held.", u64::from(told.held));
+    let available = u64::from(!told.target.is_empty());
+    page.family(
+        "pump_upgrade_available",
+        "gauge",
+        "",
+        "Whether a release is on offer and was not taken.",
+    );
+    page.sample("pump_upgrade_available", &[("target", &told.target)], available);
+    if let Some(exit) = told.last_exit {
+        page.gauge("pump_upgrade_last_exit", "The exit status of the timer's last look.", exit);
+    }
+    for (name, help, at) in [
+        (
+            "pump_upgrade_last_check_timestamp_seconds",
+            "When the timer looked last.",
+            told.last_check,
+        ),
+        (
+            "pump_upgrade_last_success_timestamp_seconds",
+            "When it last looked without a fault.",
+            told.last_success,
+        ),
+        (
+            "pump_upgrade_last_upgrade_timestamp_seconds",
+            "When a release last became current by an upgrade.",
+            told.last_upgrade,
+        ),
+    ] {
+        if let Some(at) = at {
+            page.family(name, "gauge", "seconds", help);
+            page.sample(name, &[], at);
+        }
+    }
+    if let Some(seconds) = told.last_upgrade_seconds {
+        page.family("pump_upgrade_last_upgrade_seconds", "gauge", "seconds", "How long that took.");
+        page.sample("pump_upgrade_last_upgrade_seconds", &[], seconds);
+    }
 }
 
 /// The text as it grows.
