@@ -16,7 +16,7 @@ use pump_repository::{Bundle, Entry, Expiry, Keys, Offer, Source, sha256};
 
 use crate::workspace;
 
-mod rules;
+pub(crate) mod rules;
 
 use rules::Told;
 
@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// Pack the `pump` and `pumpd` of this folder instead of building.
     #[arg(long, value_name = "DIR", hide = true)]
     pub(crate) binaries: Option<PathBuf>,
+    /// Take units, licence and rules of the tree that these programs were built from.
+    #[arg(long, value_name = "DIR", hide = true, requires = "binaries")]
+    pub(crate) tree: Option<PathBuf>,
 }
 
 impl Args {
@@ -73,6 +76,7 @@ impl Args {
             security: false,
             notes_url: None,
             binaries: None,
+            tree: None,
         }
     }
 }
@@ -152,14 +156,15 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
     if let Some(version) = &args.version {
         anyhow::ensure!(&info.version == version, "built {} instead of {version}", info.version);
     }
+    let tree = args.tree.clone().unwrap_or_else(workspace);
     let mut entries = vec![
         Entry::program("bin/pumpd", pumpd),
         Entry::program("bin/pump", read(&binaries.join("pump"))?),
-        Entry::file("LICENSE", read(&workspace().join("LICENSE"))?),
+        Entry::file("LICENSE", read(&tree.join("LICENSE"))?),
         // Who wrote the crates in the programs, and under what.
         Entry::file("COPYRIGHT", read(&workspace().join("debian/copyright"))?),
     ];
-    entries.extend(files(&workspace().join("systemd"), "systemd")?);
+    entries.extend(files(&tree.join("systemd"), "systemd")?);
     entries.extend(manual_pages(&binaries.join("pump"))?);
 
     let now = Timestamp::now();

@@ -7,6 +7,7 @@
 mod measure;
 mod migration;
 mod unit;
+mod upgrades;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Roll twenty times, up and down, and show the master's descriptors and memory after each.
     #[arg(long)]
     long: bool,
+    /// Measure `pump upgrade`: a look, and an upgrade until every worker is new.
+    #[arg(long, conflicts_with_all = ["long", "migration", "pumpd"])]
+    upgrades: bool,
     /// Measure this `pumpd` instead of building one.
     #[arg(long, value_name = "FILE", hide = true)]
     pumpd: Option<PathBuf>,
@@ -43,6 +47,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.upgrades {
+        return upgrades::run();
+    }
     let folder = tempfile::Builder::new().prefix("pump-figures-").tempdir()?;
     let old = folder.path().join("pumpd");
     match &args.pumpd {

@@ -1,4 +1,4 @@
-//! The chores of this workspace: `cargo xtask demo`, `test`, `dist`, `figures`, `torture`.
+//! The chores of this workspace: `cargo xtask demo`, `test`, `dist`, `past`, `figures`, `torture`.
 //!
 //! Each is one module with its flags and a `run`. A chore ends with 0 only when all of it succeeded.
 
@@ -10,6 +10,7 @@ mod demo;
 mod dist;
 mod figures;
 mod fuzz;
+mod past;
 mod rpm;
 mod rpm_repo;
 mod source_tree;
@@ -42,6 +43,8 @@ enum Chore {
     Figures(figures::Args),
     /// Throw bytes at what reads bytes of others.
     Fuzz(fuzz::Args),
+    /// Make the releases of the past again, from their commits.
+    Past(past::Args),
     /// Make the packages for systems with rpm.
     Rpm(rpm::Args),
     /// Make a repository for dnf of packages.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Chore::Deb(args) => deb::run(&args),
         Chore::Figures(args) => figures::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Past(args) => past::run(&args),
         Chore::Rpm(args) => rpm::run(&args),
         Chore::RpmRepo(args) => rpm_repo::run(&args),
         Chore::Torture(args) => torture::run(&args),

@@ -14,7 +14,7 @@ mod network;
 mod size;
 mod still;
 mod table;
-mod upgrades;
+pub(crate) mod upgrades;
 mod verdict;
 
 use std::path::PathBuf;
@@ -171,6 +171,6 @@ fn say(step: &str, text: &str) {
 }
 
 #[expect(clippy::print_stdout, reason = "the one place where the torture prints")]
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     println!("{text}");
 }

@@ -23,9 +23,8 @@ pub(crate) struct Told {
 #[serde(deny_unknown_fields)]
 struct Entry {
     version: Version,
-    /// For people, and for who builds it again.
+    /// What it was made from.
     #[serde(default)]
-    #[expect(dead_code, reason = "read by people")]
     commit: Option<String>,
     security: Option<bool>,
     notes_url: Option<String>,
@@ -65,6 +64,12 @@ impl Told {
 
     fn of(&self, version: &Version) -> Option<&Entry> {
         self.release.iter().find(|it| it.version.cmp_precedence(version).is_eq())
+    }
+
+    /// The versions whose commit it names.
+    pub(crate) fn commits(&self) -> Vec<(Version, String)> {
+        let of = |it: &Entry| Some((it.version.clone(), it.commit.clone()?));
+        self.release.iter().filter_map(of).collect()
     }
 
     /// What it says about going to a version.

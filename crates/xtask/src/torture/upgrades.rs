@@ -11,7 +11,8 @@
 
 mod attacks;
 mod order;
-mod place;
+mod past;
+pub(crate) mod place;
 mod sweep;
 mod trace;
 
@@ -37,7 +38,8 @@ pub(crate) struct Args {
     /// So many points of each command and fault, spread over it.
     #[arg(long, value_name = "COUNT", conflicts_with = "long")]
     points: Option<usize>,
-    /// Only this command: `install`, `upgrade`, `rollback` or `uninstall`; or only the `attacks` of a hostile source.
+    /// Only this command: `install`, `upgrade`, `rollback` or `uninstall`; or only the `attacks` of a hostile
+    /// source, or the upgrades between releases of the `past`.
     #[arg(long, value_name = "COMMAND")]
     only: Option<String>,
     /// Only this fault: `kill` or `disk`.
@@ -55,6 +57,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             print(&format!("NO   {reason}"));
         }
         if attacks || !reasons.is_empty() {
+            return Ok(if reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+    }
+    let past = args.only.as_deref() == Some("past");
+    if past || (args.long && args.only.is_none()) {
+        let (table, reasons) = past::run()?;
+        print(&table);
+        for reason in &reasons {
+            print(&format!("NO   {reason}"));
+        }
+        if past || !reasons.is_empty() {
             return Ok(if reasons.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }

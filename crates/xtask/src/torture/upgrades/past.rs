@@ -1,9 +1,13 @@
 //! Upgrades between real releases: what this project was at other times, and what it is today.
 //!
-//! A server that the oldest `pump` has installed is taken, under load, over each release to that of today,
+//! A server that an old `pump` has installed is taken, under load, over each later release to that of today,
 //! over each one back, and then from the oldest to the newest in one leap and back. Each step is made by the
 //! `pump` that is current when it begins, as an administrator would. Nothing may be lost in any of them, and
 //! the process that was started first is there at the end.
+//!
+//! A master of magic 1 knows no way to become another one: it stays what it was while its workers come and go,
+//! until somebody stops and starts it. So the walk is made twice, from the oldest release and from the oldest one
+//! whose master follows.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,6 +25,9 @@ use tempfile::TempDir;
 
 use crate::dist::Made;
 use crate::past;
+
+/// The magic number since which a master becomes the next one in place.
+const FOLLOWS_SINCE: u32 = 2;
 
 /// Requests between two steps.
 const BETWEEN: u64 = 1500;
@@ -44,6 +51,8 @@ struct Step {
     took: Duration,
     requests: u64,
     failures: u64,
+    /// What the master is afterwards.
+    master: String,
     /// Why it could not be made, if so.
     refused: Option<String>,
 }
@@ -54,7 +63,21 @@ struct Step {
 /// When a release of the past cannot be built, or the first one does not serve.
 pub(super) fn run() -> anyhow::Result<(String, Vec<String>)> {
     let releases = past::make(&crate::demo::target().join("past/source"))?;
-    let place = Place::install(&releases)?;
+    let follows = releases.iter().position(|it| it.info.magic >= FOLLOWS_SINCE);
+    let mut starts = vec![0];
+    starts.extend(follows.filter(|start| *start > 0 && start + 1 < releases.len()));
+    let (mut tables, mut reasons) = (String::new(), Vec::new());
+    for start in starts {
+        let (table, found) = walk(&releases[start..])?;
+        tables += &table;
+        reasons.extend(found);
+    }
+    Ok((tables, reasons))
+}
+
+/// From the first of these releases to the last and back.
+fn walk(releases: &[Made]) -> anyhow::Result<(String, Vec<String>)> {
+    let place = Place::install(releases)?;
     let (oldest, newest) = (0, releases.len() - 1);
     let walk = (oldest + 1..=newest).chain((oldest..newest).rev()).chain([newest, oldest]);
     let authors = ["alice", "bob"]
@@ -111,7 +134,7 @@ fn more(load: &Load) -> anyhow::Result<()> {
 
 fn table(steps: &[Step], requests: usize) -> String {
     let mut text = String::from(
-        "| from | to | seconds | requests meanwhile | failed |\n|---|---|--:|--:|--:|\n",
+        "| from | to | the master then | seconds | requests meanwhile | failed |\n|---|---|---|--:|--:|--:|\n",
     );
     for step in steps {
         let failed = match &step.refused {
@@ -119,7 +142,9 @@ fn table(steps: &[Step], requests: usize) -> String {
             Some(_) => "not made".to_owned(),
         };
         let (from, to, seconds) = (&step.from, &step.to, step.took.as_secs_f64());
-        let _ = writeln!(text, "| {from} | {to} | {seconds:.1} | {} | {failed} |", step.requests);
+        let (master, requests) = (&step.master, step.requests);
+        let _ =
+            writeln!(text, "| {from} | {to} | {master} | {seconds:.1} | {requests} | {failed} |");
     }
     let _ = writeln!(text, "\n{requests} requests in all.");
     text
@@ -130,6 +155,8 @@ struct Place {
     folder: TempDir,
     source: PathBuf,
     trust_root: PathBuf,
+    /// Whether the master becomes what its workers are.
+    follows: bool,
     api: Api,
 }
 
@@ -143,6 +170,7 @@ impl Place {
         let place = Self {
             source: oldest.source.clone(),
             trust_root: oldest.trust_root.clone(),
+            follows: oldest.info.magic >= FOLLOWS_SINCE,
             api: Api::new(listen.parse().context("an address")?, public.clone()),
             folder,
         };
@@ -166,6 +194,8 @@ impl Place {
             let ended = child.wait_with_output()?;
             ensure!(ended.status.success(), "an account was not made: {}", said(&ended));
         }
+        // One that runs already says so.
+        succeed(place.command(&place.pump()).arg("start"))?;
         Ok(place)
     }
 
@@ -208,11 +238,12 @@ impl Place {
             took: began.elapsed(),
             requests: load.requests() - requests,
             failures: load.failures() - failures,
+            master: self.status()?["master"]["version"].as_str().unwrap_or("?").to_owned(),
             refused,
         })
     }
 
-    /// Waits until the master and every worker are of a release and nothing moves.
+    /// Waits until every worker is of a release, and the master where it follows, and nothing moves.
     fn all_are(&self, release: &Made) -> anyhow::Result<()> {
         let until = Instant::now() + WITHIN;
         let build = release.info.build.to_string();
@@ -220,7 +251,8 @@ impl Place {
             let status = self.status()?;
             let workers = status["workers"].as_array().cloned().unwrap_or_default();
             let new = workers.iter().all(|it| it["build"]["build"] == build.as_str());
-            if new && status["master"]["build"] == build.as_str() && status["roll"].is_null() {
+            let master = !self.follows || status["master"]["build"] == build.as_str();
+            if new && master && status["roll"].is_null() {
                 return Ok(());
             }
             ensure!(Instant::now() < until, "not all of it is {}: {status}", release.info.name());

@@ -27,30 +27,39 @@ const ROLL: &str =
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Both releases, and the place.
-pub(super) struct Place {
+pub(crate) struct Place {
     folder: TempDir,
     pump: PathBuf,
     source: PathBuf,
     trust_root: PathBuf,
     bundle: PathBuf,
-    pub(super) first: ReleaseInfo,
-    pub(super) second: ReleaseInfo,
+    pub(crate) first: ReleaseInfo,
+    pub(crate) second: ReleaseInfo,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-pub(super) struct Ran {
+pub(crate) struct Ran {
     /// None when it was killed.
-    pub(super) code: Option<i32>,
-    pub(super) said: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) said: String,
 }
 
 impl Place {
     /// With everything but an installation.
     pub(super) fn make() -> anyhow::Result<Self> {
+        Self::of(&pump_test::pump()?, &pump_test::pumpd()?)
+    }
+
+    /// The same with these programs.
+    ///
+    /// # Errors
+    /// When one of them cannot be copied or run.
+    pub(crate) fn of(tool: &Path, pumpd: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("pump-sweep-").tempdir()?;
-        let pumpd = folder.path().join("pumpd");
-        fs::copy(pump_test::pumpd()?, &pumpd)?;
+        let program = folder.path().join("pumpd");
+        fs::copy(pumpd, &program)?;
+        let pumpd = program;
         // Symbols are nine tenths of a build for tests, and would be unpacked each time.
         let stripped = Command::new("strip").arg(&pumpd).status();
         let _ = stripped.is_ok_and(|status| status.success());
@@ -88,7 +97,7 @@ impl Place {
         source.offer(&offer, now, Expiry::usual(now))?;
         // A build that is made meanwhile does not change what is looked at.
         let pump = folder.path().join("pump");
-        fs::copy(pump_test::pump()?, &pump)?;
+        fs::copy(tool, &pump)?;
         Ok(Self {
             pump,
             source: source.dir().to_owned(),
@@ -100,7 +109,7 @@ impl Place {
         })
     }
 
-    pub(super) fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
@@ -109,7 +118,7 @@ impl Place {
     }
 
     /// The words of each command.
-    pub(super) fn words(&self, command: &str) -> Vec<String> {
+    pub(crate) fn words(&self, command: &str) -> Vec<String> {
         let version = self.second.version.to_string();
         let listen = format!("unix:{}", self.socket().display());
         let (source, root) =
@@ -137,12 +146,12 @@ impl Place {
     }
 
     /// Runs `pump` on the place.
-    pub(super) fn pump(&self, words: &[String]) -> anyhow::Result<Ran> {
+    pub(crate) fn pump(&self, words: &[String]) -> anyhow::Result<Ran> {
         self.end(Command::new(&self.pump).args(words).arg("--root").arg(self.root()))
     }
 
     /// As [`Self::pump`], with one word.
-    pub(super) fn say(&self, word: &str) -> anyhow::Result<Ran> {
+    pub(crate) fn say(&self, word: &str) -> anyhow::Result<Ran> {
         self.pump(&self.words(word))
     }
 
