@@ -62,6 +62,8 @@ pub(super) struct Outcome {
     pub(super) rolls: Vec<Roll>,
     pub(super) census: Census,
     pub(super) tcp: Tcp,
+    /// Whether what the kernel counted is of this server alone.
+    pub(super) counted_alone: bool,
     pub(super) aimed: Aimed,
     pub(super) acknowledged: usize,
     pub(super) unseen: usize,
@@ -140,6 +142,7 @@ pub(super) fn run(
         rolls,
         census,
         tcp,
+        counted_alone: builds.network.missing.is_none(),
         aimed,
         acknowledged,
         unseen,

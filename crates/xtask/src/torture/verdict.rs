@@ -42,10 +42,13 @@ pub(super) fn of_fleet(fleet: &Outcome) -> Vec<String> {
         let behind = streams.last.iter().filter(|seen| **seen != Some(last)).count() as u64;
         none(behind, format!("streams: {behind} did not come to the last note"));
     }
-    let resets = fleet.tcp.resets;
-    none(resets, format!("{resets} resets were sent"));
-    let drops = fleet.tcp.listen_drops;
-    none(drops, format!("{drops} connections were dropped from a full queue"));
+    // Otherwise they are those of the whole machine, and anybody's.
+    if fleet.counted_alone {
+        let resets = fleet.tcp.resets;
+        none(resets, format!("{resets} resets were sent"));
+        let drops = fleet.tcp.listen_drops;
+        none(drops, format!("{drops} connections were dropped from a full queue"));
+    }
     for problem in fleet.problems.iter().take(20) {
         none(1, format!("ledger: {problem}"));
     }
