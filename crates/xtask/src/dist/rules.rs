@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use pump_release::{Release, Rules};
+use jiff::Timestamp;
+use pump_release::{MAX_WAVES, Release, Rollout, Rules, Wave};
 use semver::{Version, VersionReq};
 use serde::Deserialize;
 
@@ -33,6 +34,18 @@ struct Entry {
     barrier: bool,
     revoked: Option<String>,
     halted: Option<String>,
+    rollout: Option<Waves>,
+}
+
+/// When which part of all machines may go to it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waves {
+    start: Timestamp,
+    #[serde(default)]
+    waves: Vec<Wave>,
+    #[serde(default)]
+    halt: bool,
 }
 
 impl Told {
@@ -58,6 +71,9 @@ impl Told {
         for (at, entry) in told.release.iter().enumerate() {
             let again = told.release[..at].iter().any(|it| it.version == entry.version);
             anyhow::ensure!(!again, "{} stands twice", entry.version);
+            if let Some(rollout) = &entry.rollout {
+                rollout.check().with_context(|| format!("the rollout of {}", entry.version))?;
+            }
         }
         Ok(told)
     }
@@ -107,6 +123,28 @@ impl Entry {
         rules.barrier = self.barrier;
         rules.revoked.clone_from(&self.revoked);
         rules.halted.clone_from(&self.halted);
+        rules.rollout = self.rollout.as_ref().map(|it| Rollout {
+            start: it.start,
+            waves: it.waves.clone(),
+            halt: it.halt,
+        });
+    }
+}
+
+impl Waves {
+    /// Refuses what would leave machines without a turn, which nobody writes on purpose: `halt` says that.
+    fn check(&self) -> anyhow::Result<()> {
+        let count = self.waves.len();
+        anyhow::ensure!(count <= MAX_WAVES, "{count} waves are more than {MAX_WAVES}");
+        if let Some(Wave(percent, _)) = self.waves.iter().find(|Wave(percent, _)| *percent > 100) {
+            anyhow::bail!("{percent} percent of all machines are more than there are");
+        }
+        let whole = self.waves.is_empty() || self.waves.iter().any(|Wave(of, _)| *of == 100);
+        anyhow::ensure!(
+            whole,
+            "the last wave is not of 100 percent, so some machines never have a turn"
+        );
+        Ok(())
     }
 }
 
@@ -124,14 +162,23 @@ mod tests {
             upgrade_from = ">=1.2.0"
             barrier = true
             revoked = "loses posts"
+            rollout = { start = "2026-12-01T08:00:00Z", waves = [[10, "0h"], [100, "2d"]] }
         "#;
         let told = Told::parse(text).unwrap();
         let rules = told.rules(&Version::new(1, 4, 0));
         assert!(rules.barrier);
         assert_eq!(rules.withdrawn().as_deref(), Some("revoked (loses posts)"));
+        let rollout = rules.rollout.unwrap();
+        assert_eq!(rollout.waves.len(), 2);
+        assert!(!rollout.halt);
         assert_eq!(rules.upgrade_from, Some(">=1.2.0".parse().unwrap()));
         assert!(told.security(&Version::new(1, 4, 0)));
         assert_eq!(told.rules(&Version::new(1, 5, 0)), Rules::default());
+    }
+
+    fn rollout(said: &str) -> String {
+        let start = r#"start = "2026-12-01T08:00:00Z""#;
+        format!("[[release]]\nversion = \"1.0.0\"\nrollout = {{ {start}, {said} }}\n")
     }
 
     #[test]
@@ -143,6 +190,11 @@ mod tests {
             "[[release]]\nversion = \"1.0.0\"\n[[release]]\nversion = \"1.0.0\"\n",
             "[[releases]]\nversion = \"1.0.0\"\n",
             "[[release]]\nbarrier = true\n",
+            "[[release]]\nversion = \"1.0.0\"\nrollout = { waves = [[100, \"0h\"]] }\n",
+            &rollout("waves = [[100, \"soon\"]]"),
+            &rollout("waves = [[10, \"0h\"], [90, \"1d\"]]"),
+            &rollout("waves = [[101, \"0h\"]]"),
+            &rollout("wave = [[100, \"0h\"]]"),
         ] {
             assert!(Told::parse(text).is_err(), "{text}");
         }
