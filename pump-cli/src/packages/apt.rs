@@ -4,21 +4,25 @@
 //! interrupted run has left. Our own source is read anew and no other (`Dir::Etc::SourceList`, apt.conf(5)), and
 //! a simulation has to show that nothing but our packages would change.
 
+mod archive;
+mod said;
+mod words;
+
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use pump_control::ExitStatus;
 use pump_release::ReleaseInfo;
 use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
-use url::Url;
 
-use super::{DRIVEN, Manager, OURS, Offer, is_ours, last_lines, others_change};
+use super::{Manager, OURS, Offer, is_ours, others_change};
 use crate::report::{Failure, Report};
 use crate::tool;
+use archive::{cached, release_in};
+use said::{quiet, said};
+use words::{Known, changes_others, known_as, local, percent, policies};
 
 /// The program that is driven.
 pub(super) const APT_GET: &str = "/usr/bin/apt-get";
@@ -44,9 +48,6 @@ const UPDATES: &str = "/var/lib/dpkg/updates";
 /// How often a lock is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Largest `RELEASE.json` that is read out of a package, in bytes.
-const MAX_RELEASE: u64 = 64 * 1024;
-
 /// What `dpkg --configure` and apt are told about files of configuration: what was edited stays.
 const KEEP_EDITED: [&str; 2] = ["--force-confdef", "--force-confold"];
 
@@ -54,14 +55,6 @@ const KEEP_EDITED: [&str; 2] = ["--force-confdef", "--force-confold"];
 pub(super) struct Apt {
     /// How long somebody else who is at work is waited for.
     pub(super) patience: Duration,
-}
-
-/// A package, as dpkg knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Known {
-    package: String,
-    held: bool,
-    half_done: bool,
 }
 
 impl Manager for Apt {
@@ -237,86 +230,6 @@ impl Apt {
     }
 }
 
-/// A command that asks nobody anything and leaves services to whoever has started it.
-fn quiet(program: &str) -> Command {
-    let mut command = tool::command(program);
-    command.envs([
-        ("DEBIAN_FRONTEND", "noninteractive"),
-        ("APT_LISTCHANGES_FRONTEND", "none"),
-        ("NEEDRESTART_SUSPEND", "1"),
-        (DRIVEN, "1"),
-    ]);
-    command
-}
-
-/// What a program said, and how it ended.
-struct Said {
-    program: String,
-    well: bool,
-    text: String,
-    error: String,
-}
-
-fn said(command: impl std::borrow::BorrowMut<Command>) -> anyhow::Result<Said> {
-    let mut command = command;
-    let command = command.borrow_mut();
-    let program = command.get_program().to_string_lossy().into_owned();
-    let program = program.rsplit('/').next().unwrap_or_default().to_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("could not run `{program}`"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (well, text, error) = (output.status.success(), text(&output.stdout), text(&output.stderr));
-    Ok(Said { program, well, text, error })
-}
-
-impl Said {
-    fn is_locked(&self) -> bool {
-        !self.well
-            && (self.error.contains("Could not get lock") || self.error.contains("Unable to lock"))
-    }
-
-    /// The failure that it is, if it is one.
-    fn well(&self, what: &str) -> Result<(), Failure> {
-        if self.well {
-            return Ok(());
-        }
-        let has = |words: &[&str]| words.iter().any(|word| self.error.contains(word));
-        let (exit, hint) = if self.is_locked() {
-            (ExitStatus::Locked, "run it again when whoever holds the lock has ended")
-        } else if has(&["dpkg was interrupted"]) {
-            (ExitStatus::Preflight, "run `sudo dpkg --configure -a`, and this again")
-        } else if has(&["is not valid yet", "is expired", "Release file expired"]) {
-            (ExitStatus::Expired, "ask whoever runs the source, and look at the clock")
-        } else if has(&["NO_PUBKEY", "BADSIG", "EXPKEYSIG", "not signed", "Hash Sum mismatch"]) {
-            (
-                ExitStatus::Signature,
-                "tell whoever runs the source; install nothing from it meanwhile",
-            )
-        } else if has(&["Failed to fetch", "Some index files failed", "Unable to fetch"]) {
-            (ExitStatus::Temporary, "try again later")
-        } else if has(&["Held packages were changed", "held broken packages"]) {
-            (
-                ExitStatus::Held,
-                "`apt-mark showhold` and `apt-cache policy pumpd pump` tell what holds it",
-            )
-        } else {
-            (
-                ExitStatus::Failed,
-                "what it says above tells why; `sudo apt-get install --only-upgrade pumpd pump` tries it again",
-            )
-        };
-        // Its first complaint is the reason, those after it are what came of it.
-        let why = self.error.lines().find_map(|line| line.strip_prefix("E: "));
-        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-        let said = format!("{}\n{}", self.text, self.error);
-        Err(Failure::new(exit, format!("{} {what}{why}", self.program))
-            .hint(hint)
-            .output(last_lines(&said)))
-    }
-}
-
 /// The file with our source.
 fn source() -> Option<PathBuf> {
     let usual = Path::new(SOURCES).join("pump.sources");
@@ -351,162 +264,4 @@ fn known() -> Result<Vec<Known>, Failure> {
     let asked = said(tool::command("dpkg-query").args(["--show", format]))?;
     asked.well("could not read what is installed")?;
     Ok(asked.text.lines().filter_map(known_as).collect())
-}
-
-/// `iU |pumpd`: what is wanted of it, how it is, and whether it has to be installed anew (dpkg-query(1)).
-fn known_as(line: &str) -> Option<Known> {
-    let (abbreviated, package) = line.split_once('|')?;
-    let [wanted, is, error] = abbreviated.as_bytes().first_chunk()?;
-    Some(Known {
-        package: package.to_owned(),
-        held: *wanted == b'h',
-        half_done: b"UFH".contains(is) || *error == b'R',
-    })
-}
-
-/// Package, what is installed and what would be, of each that is (apt-cache(8)).
-fn policies(text: &str) -> Vec<(String, String, String)> {
-    let mut all: Vec<(String, String, String)> = Vec::new();
-    for line in text.lines() {
-        if let Some(package) = line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
-            all.push((package.to_owned(), String::new(), String::new()));
-        } else if let (Some(last), Some((key, value))) = (all.last_mut(), line.split_once(':')) {
-            match key.trim() {
-                "Installed" => last.1 = value.trim().to_owned(),
-                "Candidate" => last.2 = value.trim().to_owned(),
-                _ => {}
-            }
-        }
-    }
-    let there = |version: &str| !version.is_empty() && version != "(none)";
-    all.retain(|(_, installed, candidate)| there(installed) && there(candidate));
-    // In our order, the daemon first.
-    all.sort_by_key(|(package, ..)| OURS.iter().position(|ours| ours == package));
-    all
-}
-
-/// `Phased-Update-Percentage: 10` (the field that apt itself reads for `apt upgrade`).
-fn percent(text: &str) -> Option<u32> {
-    let told = text.lines().find_map(|line| line.strip_prefix("Phased-Update-Percentage:"));
-    told.and_then(|told| told.trim().parse().ok())
-}
-
-/// What would change besides our packages: `Inst libc6 [1] (2 …)` and `Remv other [1]`.
-fn changes_others(simulated: &str) -> Vec<String> {
-    let changes = simulated.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let (what, package) = (words.next()?, words.next()?);
-        let ours = what == "Inst" && is_ours(package.split(':').next().unwrap_or(package));
-        (["Inst", "Remv", "Purg"].contains(&what) && !ours).then(|| package.to_owned())
-    });
-    changes.collect()
-}
-
-/// A package that lies in a folder of this machine, of what `--print-uris` says:
-/// `'file:/srv/apt/pool/pumpd_1_amd64.deb' pumpd_1_amd64.deb 123 SHA256:…`.
-fn local(uris: &str) -> Option<PathBuf> {
-    let daemon = format!(" {}_", OURS[0]);
-    let line = uris.lines().find(|line| line.contains(&daemon))?;
-    let address = line.strip_prefix('\'')?.split('\'').next()?;
-    Url::parse(address).ok().filter(|it| it.scheme() == "file")?.to_file_path().ok()
-}
-
-/// A package that was fetched, where apt keeps it.
-fn cached((package, version): &(String, String)) -> Result<Option<PathBuf>, Failure> {
-    let asked =
-        said(tool::command("apt-config").args(["shell", "FOLDER", "Dir::Cache::Archives/d"]))?;
-    let folder = asked.text.split('\'').nth(1).unwrap_or("/var/cache/apt/archives/").to_owned();
-    // apt writes what a file's name may not have as in an address.
-    let begins = format!("{package}_{}_", version.replace('%', "%25").replace(':', "%3a"));
-    let listed = fs::read_dir(&folder).into_iter().flatten().flatten().map(|it| it.path());
-    let mut found = listed.filter(|path| {
-        let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
-        name.starts_with(&begins) && name.ends_with(".deb")
-    });
-    Ok(found.next())
-}
-
-/// The release in a package, if it has one.
-fn release_in(package: &Path) -> Result<Option<ReleaseInfo>, Failure> {
-    let mut dpkg = tool::command("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("could not run `dpkg-deb`")?;
-    let found = dpkg.stdout.take().map(release_of);
-    // Closed before it has said all, which is no fault of its.
-    let _ = dpkg.wait();
-    let found = found.unwrap_or(Ok(None));
-    Ok(found.with_context(|| format!("could not read `{}`", package.display()))?)
-}
-
-fn release_of(package: impl Read) -> anyhow::Result<Option<ReleaseInfo>> {
-    let mut archive = tar::Archive::new(package);
-    for entry in archive.entries()? {
-        let entry = entry?;
-        if entry.path()?.ends_with("usr/lib/pump/RELEASE.json") {
-            let mut text = String::new();
-            entry.take(MAX_RELEASE).read_to_string(&mut text)?;
-            return Ok(Some(serde_json::from_str(&text).context("`RELEASE.json` is not one")?));
-        }
-    }
-    Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_dpkg_says_of_packages_is_read() {
-        let known = |line| known_as(line).map(|it| (it.held, it.half_done));
-        assert_eq!(known("ii |pumpd"), Some((false, false)));
-        assert_eq!(known("hi |pumpd"), Some((true, false)));
-        assert_eq!(known("iU |pumpd"), Some((false, true)));
-        assert_eq!(known("iF |other"), Some((false, true)));
-        assert_eq!(known("iHR|other"), Some((false, true)));
-        assert_eq!(known("rc |gone"), Some((false, false)));
-        // Waits for another package's trigger: apt sees to it by itself.
-        assert_eq!(known("it |man-db"), Some((false, false)));
-        assert_eq!(known(""), None);
-    }
-
-    #[test]
-    fn what_apt_would_install_is_read_and_what_is_not_installed_is_passed_over() {
-        let text = "pump:\n  Installed: 1.0\n  Candidate: 1.1\n  Version table:\n     1.1 500\n        500 file:/r stable/main\n\
-                    pumpd:\n  Installed: 1.0\n  Candidate: 1.1\nother:\n  Installed: (none)\n  Candidate: 2\n";
-        let read = policies(text);
-        let want = |name: &str| (name.to_owned(), "1.0".to_owned(), "1.1".to_owned());
-        assert_eq!(read, [want("pumpd"), want("pump")]);
-        assert_eq!(policies("N: Unable to locate package pumpd\n"), []);
-    }
-
-    #[test]
-    fn what_would_change_besides_our_packages_is_found() {
-        let ours = "Inst pump [1] (2 Pump:stable [amd64]) []\nInst pumpd [1] (2 Pump:stable [amd64])\nConf pump (2)\n";
-        assert_eq!(changes_others(ours), [""; 0]);
-        let others = format!("{ours}Inst libc6 [2.36] (2.41 Debian:13 [amd64])\nRemv exim4 [4]\n");
-        assert_eq!(changes_others(&others), ["libc6", "exim4"]);
-    }
-
-    #[test]
-    fn a_package_in_a_folder_is_found_and_one_that_is_fetched_is_not_taken_for_one() {
-        let line = "'file:/srv/a%20b/pumpd_1_amd64.deb' pumpd_1_amd64.deb 12 SHA256:0\n";
-        assert_eq!(local(line), Some(PathBuf::from("/srv/a b/pumpd_1_amd64.deb")));
-        assert_eq!(
-            local("'https://a.example/pumpd_1_amd64.deb' pumpd_1_amd64.deb 12 SHA256:0"),
-            None
-        );
-        assert_eq!(local("'file:/srv/pump_1_amd64.deb' pump_1_amd64.deb 12 SHA256:0"), None);
-        assert_eq!(local(""), None);
-    }
-
-    #[test]
-    fn a_share_of_machines_is_read() {
-        assert_eq!(percent("Package: pumpd\nPhased-Update-Percentage: 10\n"), Some(10));
-        assert_eq!(percent("Package: pumpd\n"), None);
-    }
 }
