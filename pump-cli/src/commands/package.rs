@@ -10,10 +10,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pump_control::ExitStatus;
 use pump_control::control::{Worker, WorkerState};
+use pump_control::{ExitStatus, Layout};
 
 use super::upgrade::packaged;
+use crate::bundle;
 use crate::context::Context;
 use crate::journal::Journal;
 use crate::packages::DRIVEN;
@@ -25,8 +26,15 @@ use crate::{control, hold, lock, service, systemd, tool};
 /// How long the scripts wait for the new workers. The roll goes on alone after that.
 const SCRIPT_WAITS: Duration = Duration::from_secs(60);
 
+/// How long they wait for what the package before has begun.
+const ENDS_SOON: Duration = Duration::from_secs(10);
+
 /// How often they look.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Packages that come one after the other while the one before is rolled onto or watched. The next are for
+/// `pump upgrade`.
+const MOST_IN_A_ROW: u32 = 8;
 
 /// The unit in which a roll outlives the script that asked for it.
 const UNIT: &str = "pump-package-upgrade.service";
@@ -62,10 +70,7 @@ pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
         .hint("run `pump adopt` to hand the server over to the package"));
     }
     match args.what {
-        What::Roll => {
-            let consent = Consent { zero_downtime: true, yes: false, may_ask: false };
-            packaged::onto_payload(context, consent)
-        }
+        What::Roll => onto_newest(context),
         // Whoever has it installed goes on with what it brings, and has the lock.
         What::Configured if std::env::var_os(DRIVEN).is_some() => Ok(ExitStatus::Done),
         What::Configured => {
@@ -83,10 +88,37 @@ pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
     }
 }
 
+/// Rolls onto what was unpacked, and then onto what was unpacked meanwhile, whatever became of the former.
+fn onto_newest(context: &Context<'_>) -> Ended {
+    let brought = || bundle::read_info(Path::new(Layout::PAYLOAD)).ok().map(|info| info.name());
+    let mut left = MOST_IN_A_ROW;
+    loop {
+        let consent = Consent { zero_downtime: true, yes: false, may_ask: false };
+        let to = brought();
+        let ended = packaged::onto_payload(context, consent);
+        left -= 1;
+        if left == 0 || brought() == to {
+            return ended;
+        }
+    }
+}
+
 /// What became of it, as a sentence.
 fn configured(context: &Context<'_>) -> Result<String, Failure> {
+    let begun = Instant::now();
+    // One that came just before this ends soon, or is watched for minutes and goes onto this one then.
+    while systemd::is_moving(UNIT) && begun.elapsed() < ENDS_SOON {
+        std::thread::park_timeout(LOOK_EVERY);
+    }
     let releases = Releases::of(&context.layout);
     let to = packaged::payload(&releases)?;
+    if systemd::is_moving(UNIT) {
+        return Ok(format!(
+            "the build before {} is still watched; this one comes next, by itself. `pump status` shows how \
+             far it is",
+            to.name
+        ));
+    }
     let Some(current) = releases.current()? else {
         let config = context.layout.config();
         {

@@ -256,6 +256,28 @@ pub(crate) fn under_load(
     })
 }
 
+/// The roll that is under way goes on with it. Nobody types anything.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn a_package_that_comes_while_the_one_before_is_watched_is_the_next() {
+    let (machine, packages) = machine("pump-next");
+    apt_install(&machine, "first");
+    must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
+    machine.must(&["sh", "-c", "echo 'bake_seconds = 20' >>/etc/pump/upgrade.toml"]);
+    let begun = status(&machine);
+    let told = apt_install(&machine, "second");
+    assert!(told.contains("serves"), "{told}");
+    let told = apt_install(&machine, "first");
+    assert!(told.contains("comes next, by itself"), "{told}");
+    // Back where it began: the generation tells that it was elsewhere.
+    pump_test::eventually(AT_MOST, || {
+        let now = status(&machine);
+        let is_back = now.generation >= begun.generation + 2 && now.roll.is_none();
+        if is_back { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    all_are(&machine, &packages.first, &begun);
+}
+
 /// What an administrator, a hold or a policy forbids is not done, and said; and `pump upgrade` does it later.
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
