@@ -88,7 +88,8 @@ pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
     }
 }
 
-/// Rolls onto what was unpacked, and then onto what was unpacked meanwhile, whatever became of the former.
+/// Rolls onto what was unpacked, and then onto what was unpacked meanwhile, whatever became of the former, unless
+/// an administrator has forbidden it since.
 fn onto_newest(context: &Context<'_>) -> Ended {
     let brought = || bundle::read_info(Path::new(Layout::PAYLOAD)).ok().map(|info| info.name());
     let mut left = MOST_IN_A_ROW;
@@ -97,10 +98,31 @@ fn onto_newest(context: &Context<'_>) -> Ended {
         let to = brought();
         let ended = packaged::onto_payload(context, consent);
         left -= 1;
-        if left == 0 || brought() == to {
+        let Some(next) = brought().filter(|next| left > 0 && Some(next) != to.as_ref()) else {
+            return ended;
+        };
+        let current = Releases::of(&context.layout).current()?.map(|it| it.name);
+        if forbidden() || left_alone(context, &current.unwrap_or_default(), &next)?.is_some() {
             return ended;
         }
     }
+}
+
+/// Why a build is not gone onto, if an administrator holds upgrades or it was found wanting here.
+fn left_alone(context: &Context<'_>, current: &str, to: &str) -> Result<Option<String>, Failure> {
+    if Journal::of(&context.layout).rejected(to)?.is_some() {
+        return Ok(Some(format!(
+            "{to} failed here or was gone back from, and is left alone; {current} stays in use. \
+             `sudo pump upgrade` tries it again"
+        )));
+    }
+    let hold = hold::in_force(&context.layout, Timestamp::now())?;
+    Ok(hold.map(|hold| {
+        format!(
+            "{current} goes on serving, since upgrades are {}. `sudo pump unhold` and `sudo pump upgrade` go onto {to}",
+            hold.sentence()
+        )
+    }))
 }
 
 /// What became of it, as a sentence.
@@ -113,11 +135,8 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
     let releases = Releases::of(&context.layout);
     let to = packaged::payload(&releases)?;
     if systemd::is_moving(UNIT) {
-        return Ok(format!(
-            "the build before {} is still watched; this one comes next, by itself. `pump status` shows how \
-             far it is",
-            to.name
-        ));
+        let current = releases.current()?.map(|it| it.name).unwrap_or_default();
+        return meanwhile(context, &current, &to);
     }
     let Some(current) = releases.current()? else {
         let config = context.layout.config();
@@ -136,20 +155,8 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
     if current.name == to.name {
         return Ok(format!("{} is in use already", to.name));
     }
-    if Journal::of(&context.layout).rejected(&to.name)?.is_some() {
-        return Ok(format!(
-            "{} failed here or was gone back from, and is left alone; {} stays in use. \
-             `sudo pump upgrade` tries it again",
-            to.name, current.name
-        ));
-    }
-    if let Some(hold) = hold::in_force(&context.layout, Timestamp::now())? {
-        return Ok(format!(
-            "{} goes on serving, since upgrades are {}. `sudo pump unhold` and `sudo pump upgrade` go onto {}",
-            current.name,
-            hold.sentence(),
-            to.name
-        ));
+    if let Some(why) = left_alone(context, &current.name, &to.name)? {
+        return Ok(why);
     }
     let running = switch::running(context, &releases)?;
     let step = switch::step(running.as_ref(), &current, &to.info)?;
@@ -172,6 +179,26 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
     }
 }
 
+/// What becomes of a build while the one before it is rolled onto or watched: [`onto_newest`] sees to it.
+fn meanwhile(context: &Context<'_>, current: &str, to: &Installed) -> Result<String, Failure> {
+    let name = &to.name;
+    if forbidden() {
+        return Ok(format!(
+            "{name} is left alone, since `{POLICY}` forbids to touch the server. `sudo pump upgrade` goes onto it"
+        ));
+    }
+    if let Some(why) = left_alone(context, current, name)? {
+        return Ok(why);
+    }
+    if serves(context, to) {
+        return Ok(format!("{name} serves, and is still watched"));
+    }
+    Ok(format!(
+        "the build before {name} is still watched; this one comes next, by itself. `pump status` shows how far \
+         it is"
+    ))
+}
+
 /// Whether the administrator forbids that scripts of packages touch services.
 fn forbidden() -> bool {
     let policy = Path::new(POLICY);
@@ -187,6 +214,14 @@ fn forbidden() -> bool {
     asked.is_ok_and(|ended| ended.code() == Some(FORBIDDEN))
 }
 
+/// Whether as many workers as are wanted are of this release, and ready.
+fn serves(context: &Context<'_>, release: &Installed) -> bool {
+    let build = release.info.build.to_string();
+    let its = |it: &&Worker| it.build.build == build && it.state == WorkerState::Ready;
+    control::status(&context.layout.control_socket())
+        .is_ok_and(|status| status.workers.iter().filter(its).count() >= status.wanted as usize)
+}
+
 /// Starts a roll in a unit of its own and waits until the new workers serve.
 fn roll(context: &Context<'_>, current: &Installed, to: &Installed) -> Result<String, Failure> {
     let pump = to.path.join("bin/pump");
@@ -195,13 +230,7 @@ fn roll(context: &Context<'_>, current: &Installed, to: &Installed) -> Result<St
     let begun = Instant::now();
     loop {
         let over = !systemd::is_busy(UNIT);
-        let status = control::status(&context.layout.control_socket());
-        let build = to.info.build.to_string();
-        let serves = status.is_ok_and(|status| {
-            let new = |it: &&Worker| it.build.build == build && it.state == WorkerState::Ready;
-            status.workers.iter().filter(new).count() >= status.wanted as usize
-        });
-        if serves && (over || begun.elapsed() < SCRIPT_WAITS) {
+        if serves(context, to) && (over || begun.elapsed() < SCRIPT_WAITS) {
             return Ok(format!("{} serves; no connection was closed for it", to.name));
         }
         if over {

@@ -276,6 +276,21 @@ fn a_package_that_comes_while_the_one_before_is_watched_is_the_next() {
         if is_back { Ok(()) } else { Err(format!("{now:?}")) }
     });
     all_are(&machine, &packages.first, &begun);
+
+    // Who forbids it meanwhile is obeyed, too.
+    let told = apt_install(&machine, "second");
+    assert!(told.contains("serves"), "{told}");
+    let forbid =
+        "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d";
+    machine.must(&["sh", "-c", forbid]);
+    let told = apt_install(&machine, "first");
+    assert!(told.contains("policy-rc.d") && told.contains("pump upgrade"), "{told}");
+    let unit = ["systemctl", "show", "--property=ActiveState", "pump-package-upgrade.service"];
+    pump_test::eventually(AT_MOST, || match machine.must(&unit) {
+        state if state.contains("inactive") => Ok(()),
+        state => Err(state),
+    });
+    all_are(&machine, &packages.second, &begun);
 }
 
 /// What an administrator, a hold or a policy forbids is not done, and said; and `pump upgrade` does it later.
