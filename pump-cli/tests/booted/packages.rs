@@ -263,8 +263,15 @@ fn a_package_that_comes_while_the_one_before_is_watched_is_the_next() {
     let (machine, packages) = machine("pump-next");
     apt_install(&machine, "first");
     must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
-    machine.must(&["sh", "-c", "echo 'bake_seconds = 20' >>/etc/pump/upgrade.toml"]);
+    machine.must(&["sh", "-c", "echo 'bake_seconds = 30' >>/etc/pump/upgrade.toml"]);
     let begun = status(&machine);
+    let unit = ["systemctl", "show", "--property=ActiveState", "pump-package-upgrade.service"];
+    let until_watched = || {
+        pump_test::eventually(AT_MOST, || match machine.must(&unit) {
+            state if state.contains("inactive") => Ok(()),
+            state => Err(state),
+        });
+    };
     let told = apt_install(&machine, "second");
     assert!(told.contains("serves"), "{told}");
     let told = apt_install(&machine, "first");
@@ -278,6 +285,7 @@ fn a_package_that_comes_while_the_one_before_is_watched_is_the_next() {
     all_are(&machine, &packages.first, &begun);
 
     // Who forbids it meanwhile is obeyed, too.
+    until_watched();
     let told = apt_install(&machine, "second");
     assert!(told.contains("serves"), "{told}");
     let forbid =
@@ -285,11 +293,7 @@ fn a_package_that_comes_while_the_one_before_is_watched_is_the_next() {
     machine.must(&["sh", "-c", forbid]);
     let told = apt_install(&machine, "first");
     assert!(told.contains("policy-rc.d") && told.contains("pump upgrade"), "{told}");
-    let unit = ["systemctl", "show", "--property=ActiveState", "pump-package-upgrade.service"];
-    pump_test::eventually(AT_MOST, || match machine.must(&unit) {
-        state if state.contains("inactive") => Ok(()),
-        state => Err(state),
-    });
+    until_watched();
     all_are(&machine, &packages.second, &begun);
 }
 
