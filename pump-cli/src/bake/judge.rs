@@ -80,6 +80,7 @@ struct Worker {
     resident: u64,
     there: bool,
     leaves: bool,
+    generation: u64,
 }
 
 impl Seen {
@@ -95,14 +96,16 @@ impl Seen {
         let rolling = status.phase != Phase::Running;
         for (number, known) in &mut self.workers {
             if known.there && !here.contains_key(number) {
-                // One that was asked to leave has ended as it should.
-                self.deaths += u64::from(!known.leaves && !rolling);
+                // One that was asked to leave has ended as it should, also in a restart between two looks.
+                let replaced = known.leaves || rolling || known.generation < status.generation;
+                self.deaths += u64::from(!replaced);
                 known.there = false;
             }
         }
         for (number, worker) in here {
             let known = self.workers.entry(number).or_default();
             known.there = true;
+            known.generation = worker.generation;
             known.leaves |= matches!(worker.state, WorkerState::Draining) || rolling;
             // A worker that has not answered this time has said nothing; sums only grow.
             let grow = |sum: &mut u64, said: Option<u64>| *sum = (*sum).max(said.unwrap_or(0));
@@ -313,7 +316,12 @@ mod tests {
         // Whoever was asked to leave has not died.
         let mut leaving = both.clone();
         leaving.workers.iter_mut().for_each(|worker| worker.state = WorkerState::Draining);
-        check(&seen(&[both, leaving, status(vec![told(5, 0, 0)])]), Before::default(), None);
+        let leave = [both.clone(), leaving, status(vec![told(5, 0, 0)])];
+        check(&seen(&leave), Before::default(), None);
+        // Nor has one that a restart has replaced since the last look.
+        let mut restarted = status(vec![told(5, 0, 0), told(6, 0, 0)]);
+        restarted.generation = both.generation + 1;
+        check(&seen(&[both, restarted]), Before::default(), None);
     }
 
     #[test]

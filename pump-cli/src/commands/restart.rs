@@ -9,6 +9,7 @@ use pump_control::control::{Ask, Reply, Restart};
 use pump_control::{ExitStatus, Layout};
 
 use crate::context::Context;
+use crate::releases::Releases;
 use crate::report::Ended;
 use crate::{control, roll, service};
 
@@ -36,7 +37,7 @@ pub(crate) struct RestartArgs {
 pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
     tell_what_changed(context);
     let restart = Restart {
-        candidate: installed(context),
+        candidate: candidate(context),
         one_worker: args.one_worker,
         wait: args.wait,
         clear_latch: args.clear_latch,
@@ -67,11 +68,23 @@ pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
     }
 }
 
-/// What the service would be started from now. The master remembers what it was started from, and that
-/// tree is gone after `pump adopt`.
-fn installed(context: &Context<'_>) -> Option<PathBuf> {
-    let pumpd = Layout::pumpd_in(&context.layout.current());
-    (!context.layout.is_private() && pumpd.exists()).then_some(pumpd)
+/// What is to be rolled onto. Without an answer the master decides, by what it was started from.
+fn candidate(context: &Context<'_>) -> Option<PathBuf> {
+    let releases = Releases::of(&context.layout);
+    let current = releases.current().ok()??;
+    // A release that is watched serves and is not current yet: whoever asks for new workers in that time (a package of
+    // libraries, a changed configuration) does not ask for the release before.
+    let serves = control::status(&context.layout.control_socket()).ok().and_then(|status| {
+        let release = releases.with_build(&status.workers_build.build.parse().ok()?)?;
+        (release.name != current.name && release.pumpd() == status.workers_build.path)
+            .then_some(release)
+    });
+    match serves {
+        Some(release) => Some(release.pumpd()),
+        None if context.layout.is_private() => None,
+        // The master remembers what it was started from, and that tree is gone after `pump adopt`.
+        None => Some(Layout::pumpd_in(&context.layout.current())).filter(|pumpd| pumpd.exists()),
+    }
 }
 
 /// Says which keys of the configuration are other than those that the workers run with.

@@ -2,7 +2,8 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use pump_release::ReleaseInfo;
 use pump_test::fake::{Faults, faulty};
@@ -64,6 +65,33 @@ fn b10_a_good_release_is_probed_by_each_worker_and_kept() {
     let seen = lines.iter().rev().find_map(|line| line["bake"]["seen"].as_object());
     let seen = seen.expect("what was seen is told");
     assert_eq!((&seen["probes_well"], &seen["probes_failed"]), (&2.into(), &0.into()), "{seen:?}");
+    assert_eq!(served.place.link("current"), Some(new.name()));
+}
+
+/// As needrestart does after an `apt upgrade` that brought a library and the package, or whoever edits the
+/// configuration in that time.
+#[test]
+fn a_restart_while_a_release_is_watched_gives_it_new_workers_and_does_not_go_back() {
+    let served = Served::with(QUICK);
+    let (began, new) = (served.status(), served.offer_other_build("the next build"));
+    let version = new.version.to_string();
+    let words = ["upgrade", "--zero-downtime", "--to", &version, "--bake", "20", "--json"];
+    let upgrade = served.place.command(&words).stdout(Stdio::piped()).spawn();
+    let upgrade = upgrade.expect("pump can be run");
+    let journal = served.place.path("var/lib/pump-upgrade/journal.jsonl");
+    pump_test::eventually(Duration::from_secs(60), || {
+        let text = fs::read_to_string(&journal).unwrap_or_default();
+        if text.contains(r#""state":"baking""#) { Ok(()) } else { Err(text) }
+    });
+    let watched = served.status();
+    assert!(served.place.link("current").is_some_and(|name| name != new.name()));
+    served.place.pump(&["restart", "--wait", "--canary", "0"]).ended(0, "");
+    let now = served.status();
+    assert_eq!(now["workers_build"], watched["workers_build"], "{now}");
+    assert_ne!(now["workers_build"]["build"], began["workers_build"]["build"], "{now}");
+    assert!(now["generation"].as_u64() > watched["generation"].as_u64(), "{now}");
+    let ended = upgrade.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     assert_eq!(served.place.link("current"), Some(new.name()));
 }
 
