@@ -83,6 +83,12 @@ pub(crate) fn packaged() -> [(&'static str, String); 2] {
     [(SERVING[0], socket), (SERVING[1], service)]
 }
 
+/// A unit as the release has it, for a configuration that says nothing of it.
+pub(crate) fn of_the_release(unit: &str) -> Option<String> {
+    let upgrade = (UPGRADE, UPGRADE_SERVICE.to_owned());
+    packaged().into_iter().chain([upgrade]).find(|(name, _)| *name == unit).map(|(_, text)| text)
+}
+
 /// What the units of a package lack for this configuration. One that lacks nothing need not be there.
 pub(crate) fn drop_ins(checked: &Checked) -> [(Unit, Needed); 2] {
     let mut service: Vec<String> = writable(checked).into_iter().collect();

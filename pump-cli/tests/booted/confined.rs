@@ -140,11 +140,23 @@ fn an_administrator_s_drop_in_that_weakens_the_sandbox_is_named_with_the_line() 
         "mkdir /etc/systemd/system/pumpd.service.d
          printf '[Service]\\nNoNewPrivileges=no\\nProtectSystem=full\\nMemoryMax=2G\\n' \
              >/etc/systemd/system/pumpd.service.d/mine.conf
+         mkdir /etc/systemd/system/pump-upgrade.service.d /etc/systemd/system/pumpd.socket.d
+         printf '[Service]\\nReadWritePaths=/srv/pump\\nReadWritePaths=/etc\\n' \
+             >/etc/systemd/system/pump-upgrade.service.d/mine.conf
+         printf '[Socket]\\nListenStream=/run/pump/http.sock\\nSocketMode=0666\\n' \
+             >/etc/systemd/system/pumpd.socket.d/mine.conf
          systemctl daemon-reload",
     ]);
     let told = said(&must_exit(&machine, 0, &["pump", "doctor"]));
-    for line in ["pumpd.service.d/mine.conf` has `NoNewPrivileges=no`", "`ProtectSystem=strict`"] {
+    for line in [
+        "pumpd.service.d/mine.conf` has `NoNewPrivileges=no`",
+        "`ProtectSystem=strict`",
+        "pump-upgrade.service.d/mine.conf` has `ReadWritePaths=/etc`",
+        "pumpd.socket.d/mine.conf` has `SocketMode=0666`",
+    ] {
         assert!(told.contains(line), "{line}: {told}");
     }
-    assert!(!told.contains("MemoryMax"), "{told}");
+    for line in ["MemoryMax", "/srv/pump", "http.sock"] {
+        assert!(!told.contains(line), "{line}: {told}");
+    }
 }
