@@ -2,6 +2,8 @@
 //!
 //! Each test boots a machine of its own. The machine has neither curl nor zstd nor procps.
 
+#[path = "booted/apt_alone.rs"]
+mod apt_alone;
 #[path = "booted/asking.rs"]
 mod asking;
 #[path = "booted/confined.rs"]

@@ -19,7 +19,7 @@ const HOLD: &str = r#"use Fcntl;
 
 /// The machine's apt knows the repository that offers the newer version.
 #[track_caller]
-fn subscribed(machine: &Machine, packages: &Packages) {
+pub(crate) fn subscribed(machine: &Machine, packages: &Packages) {
     offer(machine, &packages.repository);
     let keyring =
         format!("apt-get install --yes {INSIDE}/repository/pool/stable/pump-archive*.deb");
@@ -28,7 +28,7 @@ fn subscribed(machine: &Machine, packages: &Packages) {
 }
 
 /// The version of the daemon's package that dpkg has.
-fn packaged(machine: &Machine) -> String {
+pub(crate) fn packaged(machine: &Machine) -> String {
     machine.must(&["dpkg-query", "--show", "--showformat=${Version}", "pumpd"])
 }
 

@@ -50,8 +50,13 @@ impl Packages {
 
 /// A machine that has both at hand.
 pub(crate) fn machine(name: &str) -> (Machine, Packages) {
+    machine_with(name, &[])
+}
+
+/// The same with some of Debian's packages more.
+pub(crate) fn machine_with(name: &str, more: &[&str]) -> (Machine, Packages) {
     let packages = Packages::made();
-    let machine = Machine::boot(name).expect("a machine boots");
+    let machine = Machine::boot_with(name, more).expect("a machine boots");
     for (from, to) in packages.folders.iter().zip(["first", "second"]) {
         machine.put(from, &format!("{INSIDE}/{to}")).expect("files can be copied");
     }
