@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 use serde::Deserialize;
 
-use crate::deb::said;
+use crate::command::said;
 use crate::workspace;
 use expression::Licence;
 

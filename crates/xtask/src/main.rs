@@ -2,21 +2,17 @@
 //!
 //! Each is one module with its flags and a `run`. A chore ends with 0 only when all of it succeeded.
 
-mod apt_repo;
-mod archive_keys;
+mod command;
 mod copyright;
-mod deb;
 mod demo;
 mod dist;
 mod figures;
 mod fuzz;
+mod packages;
 mod past;
-mod rpm;
-mod rpm_repo;
-mod source_tree;
+mod repositories;
 mod test;
 mod torture;
-mod twice;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,11 +30,11 @@ enum Chore {
     /// Make a release: a bundle and a signed source to serve it from.
     Dist(dist::Args),
     /// Make an apt repository of packages.
-    AptRepo(apt_repo::Args),
+    AptRepo(repositories::apt::Args),
     /// Write which licences and people the crates name, for the packages.
     Copyright(copyright::Args),
     /// Make the Debian packages.
-    Deb(deb::Args),
+    Deb(packages::Args),
     /// Measure what the documents promise.
     Figures(figures::Args),
     /// Throw bytes at what reads bytes of others.
@@ -46,13 +42,13 @@ enum Chore {
     /// Make the releases of the past again, from their commits.
     Past(past::Args),
     /// Make the packages for systems with rpm.
-    Rpm(rpm::Args),
+    Rpm(packages::Args),
     /// Make a repository for dnf of packages.
-    RpmRepo(rpm_repo::Args),
+    RpmRepo(repositories::Flags),
     /// Roll a server again and again under every kind of client, and count what they lose.
     Torture(torture::Args),
     /// Put every crate into a folder, to build without a network.
-    Vendor(source_tree::Args),
+    Vendor(packages::source_tree::Args),
     /// A web server that does nothing but answer, for `torture` to compare with.
     #[command(hide = true)]
     Bare(torture::BareArgs),
@@ -63,16 +59,16 @@ fn main() -> ExitCode {
         Chore::Demo(args) => demo::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Dist(args) => dist::run(&args),
-        Chore::AptRepo(args) => apt_repo::run(&args),
+        Chore::AptRepo(args) => repositories::apt::make(&args).map(|made| made.tell()),
         Chore::Copyright(args) => copyright::run(&args),
-        Chore::Deb(args) => deb::run(&args),
+        Chore::Deb(args) => packages::Kind::Deb.run(&args),
         Chore::Figures(args) => figures::run(&args),
         Chore::Fuzz(args) => fuzz::run(&args),
         Chore::Past(args) => past::run(&args),
-        Chore::Rpm(args) => rpm::run(&args),
-        Chore::RpmRepo(args) => rpm_repo::run(&args),
+        Chore::Rpm(args) => packages::Kind::Rpm.run(&args),
+        Chore::RpmRepo(args) => repositories::dnf::make(&args).map(|made| made.tell()),
         Chore::Torture(args) => torture::run(&args),
-        Chore::Vendor(args) => source_tree::run(&args),
+        Chore::Vendor(args) => packages::source_tree::run(&args),
         Chore::Bare(args) => torture::bare(&args),
     };
     ended.unwrap_or_else(|error| {

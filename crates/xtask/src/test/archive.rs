@@ -11,7 +11,8 @@ use anyhow::Context;
 use pump_test::machine::Machine;
 
 use super::releases;
-use crate::{source_tree, workspace};
+use crate::packages::source_tree;
+use crate::workspace;
 
 /// The Debian release whose users these packages are for.
 const SUITE: &str = "bookworm";

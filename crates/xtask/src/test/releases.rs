@@ -6,7 +6,9 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{apt_repo, deb, dist, rpm, rpm_repo, workspace};
+use crate::packages::{self, Kind, rpm};
+use crate::repositories::{Flags, apt, dnf};
+use crate::{dist, workspace};
 
 /// Makes them, and writes where they are into `releases.json` beside them.
 ///
@@ -69,54 +71,45 @@ pub(super) fn are_made() -> bool {
 /// The same programs in packages: each version in folders of its own.
 fn packages(folder: &Path, versions: [(&semver::Version, &Path); 2]) -> anyhow::Result<()> {
     for (number, (version, programs)) in versions.into_iter().enumerate() {
-        let (deb, rpm) = recipes(folder, number, version, programs);
-        deb::make(&deb).with_context(|| format!("could not make the packages of {version}"))?;
-        let made = rpm::make(&rpm)
+        let deb = recipe(folder.join(format!("deb-{number}")), version, programs);
+        Kind::Deb
+            .make(&deb)
+            .with_context(|| format!("could not make the packages of {version}"))?;
+        let out = folder.join(format!("rpm-{number}"));
+        let made = Kind::Rpm
+            .make(&recipe(out.clone(), version, programs))
             .with_context(|| format!("could not make the rpm packages of {version}"))?;
-        rpm::stand_in(&made, &rpm.out)?;
+        rpm::stand_in(&made, &out)?;
     }
-    // Both versions: dnf goes back to what a repository offers.
-    rpm_repo::make(&rpm_repo::Args {
-        packages: vec![folder.join("rpm-0"), folder.join("rpm-1")],
-        out: folder.join("dnf"),
+    let flags = |packages: &[&str], out: &str, url: &str| Flags {
+        packages: packages.iter().map(|name| folder.join(name)).collect(),
+        out: Some(folder.join(out)),
         suite: "stable".to_owned(),
         key_dir: folder.join("apt-keys"),
         next_key: true,
-        url: "file:///run/test/dnf".to_owned(),
-    })
-    .context("could not make a repository of rpm packages")?;
+        url: url.to_owned(),
+    };
+    // Both versions: dnf goes back to what a repository offers.
+    dnf::make(&flags(&["rpm-0", "rpm-1"], "dnf", "file:///run/test/dnf"))
+        .context("could not make a repository of rpm packages")?;
     // The newer one, in a repository that the next key has signed, and in one that was withheld too long.
     for (name, valid_days) in [("apt", 7), ("apt-expired", -1)] {
-        apt_repo::make(&apt_repo::Args {
-            packages: vec![folder.join("deb-1")],
-            out: folder.join(name),
-            suite: "stable".to_owned(),
-            key_dir: folder.join("apt-keys"),
-            next_key: true,
-            valid_days,
-            url: "file:/run/test/repository".to_owned(),
-        })
-        .context("could not make a repository of packages")?;
+        let flags = flags(&["deb-1"], name, "file:/run/test/repository");
+        apt::make(&apt::Args { flags, valid_days })
+            .context("could not make a repository of packages")?;
     }
     Ok(())
 }
 
-fn recipes(
-    folder: &Path,
-    number: usize,
-    version: &semver::Version,
-    programs: &Path,
-) -> (deb::Args, rpm::Args) {
-    let (version, binaries) = (Some(version.clone()), Some(programs.to_owned()));
-    let deb = deb::Args {
-        version: version.clone(),
-        out: folder.join(format!("deb-{number}")),
+/// How programs that are built are packed.
+fn recipe(out: PathBuf, version: &semver::Version, programs: &Path) -> packages::Args {
+    packages::Args {
+        version: Some(version.clone()),
+        out: Some(out),
         source: false,
         twice: false,
-        binaries: binaries.clone(),
-    };
-    let out = folder.join(format!("rpm-{number}"));
-    (deb, rpm::Args { version, out, source: false, twice: false, binaries })
+        binaries: Some(programs.to_owned()),
+    }
 }
 
 /// Packs the older version again, elsewhere, and holds the packages against the first ones.
@@ -126,9 +119,11 @@ fn recipes(
 pub(super) fn pack_again() -> anyhow::Result<()> {
     let folder = target().join("test");
     let version: semver::Version = env!("CARGO_PKG_VERSION").parse()?;
-    let (deb, rpm) = recipes(&folder, 0, &version, &folder.join("programs"));
-    deb::again(&deb, &made(&deb.out, "pump", "deb")?)?;
-    rpm::again(&rpm, &made(&rpm.out, "pump", "rpm")?)
+    for (kind, name, ends) in [(Kind::Deb, "deb-0", "deb"), (Kind::Rpm, "rpm-0", "rpm")] {
+        let first = made(&folder.join(name), "pump", ends)?;
+        kind.again(&recipe(folder.join(name), &version, &folder.join("programs")), &first)?;
+    }
+    Ok(())
 }
 
 /// Builds the source package, with every crate in it, in two places.
@@ -136,8 +131,9 @@ pub(super) fn pack_again() -> anyhow::Result<()> {
 /// # Errors
 /// When it does not build, or not to the same bytes.
 pub(super) fn build_twice() -> anyhow::Result<()> {
-    let out = target().join("test/source");
-    deb::make(&deb::Args { version: None, out, source: true, twice: true, binaries: None })
+    let out = Some(target().join("test/source"));
+    Kind::Deb
+        .make(&packages::Args { version: None, out, source: true, twice: true, binaries: None })
         .map(drop)
 }
 

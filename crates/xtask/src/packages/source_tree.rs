@@ -8,7 +8,7 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use crate::deb::said;
+use super::{crates, said};
 use crate::workspace;
 
 /// Flags of `cargo xtask vendor`.
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         fs::create_dir_all(above)?;
     }
     copy(&args.out)?;
-    vendor(&args.out)?;
+    crates::vendor(&args.out)?;
     #[expect(clippy::print_stdout, reason = "the result of the chore")]
     {
         println!("{}", args.out.display());
@@ -58,17 +58,6 @@ pub(crate) fn copy(to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every crate of `Cargo.lock` into `vendor/` of a tree. A folder for each version, so that none is renamed when
-/// another one comes: `debian/copyright` names them.
-///
-/// # Errors
-/// What cargo says.
-pub(crate) fn vendor(tree: &Path) -> anyhow::Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let words = ["vendor", "--quiet", "--locked", "--versioned-dirs", "vendor"];
-    said(Command::new(cargo).args(words).current_dir(tree)).map(drop)
-}
-
 /// A tarball of a folder, the same bytes whoever makes it.
 ///
 /// # Errors
@@ -83,7 +72,7 @@ pub(crate) fn pack(tree: &Path, tarball: &Path, without: Option<&str>) -> anyhow
         tar.arg("--exclude").arg(Path::new(name).join(without));
     }
     tar.args(["--create", "--xz", "--file"]).arg(tarball).arg(name).current_dir(above);
-    // Some 380 MB of crates, which the usual level of xz takes minutes for.
+    // Some 250 MB of crates, which the usual level of xz takes minutes for.
     tar.env("XZ_OPT", "-1");
     said(&mut tar).map(drop)
 }

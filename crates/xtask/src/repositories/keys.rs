@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::deb::said;
+use super::said;
 
 /// Name and comment of the keys that are made here. Those of a publisher are made elsewhere.
 const KEY_NAME: &str = "pump archive, for tests only";

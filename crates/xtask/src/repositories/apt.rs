@@ -1,24 +1,21 @@
-//! `cargo xtask apt-repo`: an apt repository, static files that any web server can carry.
+//! `cargo xtask apt-repo`: a repository for apt.
 //!
 //! Signed (`InRelease`, `Release.gpg`), with an end of validity so that a mirror cannot withhold what came
 //! later, and by hash so that a mirror that is half updated still fits together (apt-secure(8), the repository
 //! format of Debian's wiki). The package `pump-archive-keyring` has the key that signs and the next one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context;
 
-use crate::archive_keys::Keys;
-use crate::deb::said;
-use crate::{source_tree, workspace};
+use super::{Flags, KEYRING_VERSION, Keys, Made, said, write};
+use crate::packages::{MAINTAINER, source_tree};
+use crate::workspace;
 
 /// For how many days a `Release` holds, unless told otherwise.
 const VALID_DAYS: i64 = 14;
-
-/// The keyring's version: the day of its newest key would be it, for a publisher's.
-const KEYRING_VERSION: &str = "2026.11.22";
 
 /// Where the keyring lies on a machine that trusts it.
 const KEYRING: &str = "usr/share/keyrings/pump-archive-keyring.pgp";
@@ -26,58 +23,27 @@ const KEYRING: &str = "usr/share/keyrings/pump-archive-keyring.pgp";
 /// Flags of `cargo xtask apt-repo`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Folders of packages, or packages.
-    #[arg(required = true, value_name = "DIR|DEB")]
-    pub(crate) packages: Vec<PathBuf>,
-    /// The folder of the repository; made if missing. Suites and packages that are there stay.
-    #[arg(long, value_name = "DIR", default_value = "target/apt")]
-    pub(crate) out: PathBuf,
-    /// The suite that offers the packages: `stable` or `beta`.
-    #[arg(long, default_value = "stable", value_parser = ["stable", "beta"])]
-    pub(crate) suite: String,
-    /// The folder with the keys (a home of `GnuPG`). Without keys there, some for tests are made.
-    #[arg(long, value_name = "DIR", default_value = "target/apt-keys")]
-    pub(crate) key_dir: PathBuf,
-    /// Sign with the next key, as after the first one was retired.
-    #[arg(long)]
-    pub(crate) next_key: bool,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
     /// For how many days the suite holds. It may be in the past, to see what apt says.
     #[arg(long, value_name = "DAYS", default_value_t = VALID_DAYS, allow_hyphen_values = true)]
     pub(crate) valid_days: i64,
-    /// Where the repository will be found, for `pump.sources`.
-    #[arg(long, value_name = "URL", default_value = "https://packages.example/pump")]
-    pub(crate) url: String,
-}
-
-/// Makes the repository and says how to use it.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    make(args)?;
-    #[expect(clippy::print_stdout, reason = "the result of the chore")]
-    {
-        println!("repository  {}", args.out.display());
-        println!("sources     {}", args.out.join("pump.sources").display());
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the repository.
 ///
 /// # Errors
 /// When a tool is missing, or says why it did not.
-pub(crate) fn make(args: &Args) -> anyhow::Result<()> {
-    let pool = format!("pool/{}", args.suite);
-    fs::create_dir_all(args.out.join(&pool))?;
-    let out = fs::canonicalize(&args.out)?;
-    let keys = Keys::open_or_make(&args.key_dir)?;
-    for package in packages(&args.packages)? {
-        let name = package.file_name().context("a package has a name")?;
-        fs::copy(&package, out.join(&pool).join(name))
-            .with_context(|| format!("could not copy `{}`", package.display()))?;
-    }
+pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
+    let Args { flags, valid_days } = args;
+    let out = flags.folder("target/apt")?;
+    let keys = Keys::open_or_make(&flags.key_dir)?;
+    let pool = format!("pool/{}", flags.suite);
+    flags.copy_into(&out.join(&pool), ".deb")?;
     keyring_package(&keys, &out.join(&pool))?;
 
     let lists = "main/binary-amd64";
-    let suite = out.join("dists").join(&args.suite);
+    let suite = out.join("dists").join(&flags.suite);
     let folder = suite.join(lists);
     fs::create_dir_all(&folder)?;
     let listed = said(Command::new("apt-ftparchive").args(["packages", &pool]).current_dir(&out))?;
@@ -85,13 +51,13 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<()> {
     said(Command::new("xz").args(["--keep", "--force"]).arg(folder.join("Packages")))?;
     by_hash(&folder, &["Packages", "Packages.xz"])?;
 
-    let valid_seconds = (args.valid_days * 24 * 60 * 60).to_string();
+    let valid_seconds = (valid_days * 24 * 60 * 60).to_string();
     let mut release = Command::new("apt-ftparchive");
     for (key, value) in [
         ("Origin", "Pump"),
         ("Label", "Pump"),
-        ("Suite", &args.suite),
-        ("Codename", &args.suite),
+        ("Suite", &flags.suite),
+        ("Codename", &flags.suite),
         ("Components", "main"),
         ("Architectures", "amd64"),
         ("Acquire-By-Hash", "yes"),
@@ -108,37 +74,18 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<()> {
     }
     let listed = said(release.args(["release", "."]).current_dir(&suite))?;
     write(&suite.join("Release"), listed.as_bytes())?;
-    keys.sign(args.next_key, "--clear-sign", &suite.join("Release"), &suite.join("InRelease"))?;
-    keys.sign(args.next_key, "--detach-sign", &suite.join("Release"), &suite.join("Release.gpg"))?;
+    keys.sign(flags.next_key, "--clear-sign", &suite.join("Release"), &suite.join("InRelease"))?;
+    keys.sign(flags.next_key, "--detach-sign", &suite.join("Release"), &suite.join("Release.gpg"))?;
 
-    let url = &args.url;
+    let url = &flags.url;
     let sources = format!(
         "Types: deb\nURIs: {url}\nSuites: {}\nComponents: main\nArchitectures: amd64\nSigned-By: /{KEYRING}\n",
-        args.suite
+        flags.suite
     );
-    write(&out.join("pump.sources"), sources.as_bytes())?;
-    write(&out.join("pump-archive-keyring.pgp"), &keys.public()?)
-}
-
-/// The packages among files and folders.
-fn packages(given: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for path in given {
-        if path.is_file() {
-            found.push(path.clone());
-            continue;
-        }
-        let listed = fs::read_dir(path)
-            .with_context(|| format!("could not read the folder `{}`", path.display()))?;
-        for entry in listed {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                found.push(path);
-            }
-        }
-    }
-    anyhow::ensure!(!found.is_empty(), "there is no package to offer");
-    Ok(found)
+    let client = out.join("pump.sources");
+    write(&client, sources.as_bytes())?;
+    write(&out.join("pump-archive-keyring.pgp"), &keys.public()?)?;
+    Ok(Made { out, client })
 }
 
 /// The same files under their hashes, where apt looks for them first.
@@ -167,14 +114,14 @@ fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<()> {
     let date = source_tree::date()?.strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
     let changelog = format!(
         "pump-archive-keyring ({KEYRING_VERSION}) unstable; urgency=medium\n\n  * Keys for tests.\n\n \
-         -- The pump developers <pump@packages.invalid>  {date}\n"
+         -- {MAINTAINER}  {date}\n"
     );
     let changes = "usr/share/doc/pump-archive-keyring/changelog";
     put(changes, changelog.as_bytes())?;
     said(Command::new("gzip").args(["-9", "--no-name"]).arg(root.join(changes)))?;
     let control = format!(
         "Package: pump-archive-keyring\nVersion: {KEYRING_VERSION}\nArchitecture: all\nMulti-Arch: foreign\n\
-         Maintainer: The pump developers <pump@packages.invalid>\nSection: misc\nPriority: optional\n\
+         Maintainer: {MAINTAINER}\nSection: misc\nPriority: optional\n\
          Description: keys that the repository of pump is signed with\n The key that signs now and the one that \
          will.\n"
     );
@@ -182,8 +129,4 @@ fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<()> {
     let name = format!("pump-archive-keyring_{KEYRING_VERSION}_all.deb");
     let words = ["--root-owner-group", "--build"];
     said(Command::new("dpkg-deb").args(words).arg(root).arg(pool.join(name))).map(drop)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    fs::write(path, bytes).with_context(|| format!("could not write `{}`", path.display()))
 }

@@ -9,13 +9,13 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::deb::said;
+use super::said;
 
 /// Where and how a package is built.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings {
+pub(super) struct Surroundings {
     /// How the folder is called that it is built in.
-    pub(crate) folder: &'static str,
+    pub(super) folder: &'static str,
     umask: &'static str,
     time_zone: &'static str,
     locale: &'static str,
@@ -27,7 +27,7 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     /// As most do.
-    pub(crate) const fn usual(offline: bool) -> Self {
+    pub(super) const fn usual(offline: bool) -> Self {
         Self {
             folder: ".build-",
             umask: "022",
@@ -51,7 +51,7 @@ impl Surroundings {
     }
 
     /// A command in these surroundings.
-    pub(crate) fn command(&self, program: &str) -> Command {
+    pub(super) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(if self.offline { "unshare" } else { "sh" });
         if self.offline {
             command.args(["--net", "sh"]);
@@ -65,7 +65,7 @@ impl Surroundings {
     ///
     /// # Errors
     /// What chmod says.
-    pub(crate) fn settle(&self, tree: &Path) -> anyhow::Result<()> {
+    pub(super) fn settle(&self, tree: &Path) -> anyhow::Result<()> {
         let Some(modes) = self.modes else { return Ok(()) };
         said(Command::new("chmod").args(["--recursive", modes]).arg(tree)).map(drop)
     }
@@ -76,7 +76,7 @@ impl Surroundings {
 ///
 /// # Errors
 /// When it cannot be built, or is not the same: which files are not.
-pub(crate) fn same(
+pub(super) fn same(
     first: &[PathBuf],
     offline: bool,
     make: impl FnOnce(&Path, Surroundings) -> anyhow::Result<Vec<PathBuf>>,
