@@ -34,6 +34,14 @@ Copyright: 2026 the pump developers
 License: Apache-2.0
 ";
 
+/// What crates brought with them that is larger than they are: the crate, where it lies in it, whose it is, its licence.
+const TAKEN: [(&str, &str, &str, &str); 1] = [(
+    "libsqlite3-sys",
+    "sqlite3/sqlite3*",
+    "the authors of SQLite, who disclaim it",
+    "public-domain",
+)];
+
 /// Licences whose text every Debian has, with the name of its file there.
 const COMMON: [(&str, &str); 4] = [
     ("Apache-2.0", "Apache-2.0"),
@@ -128,6 +136,16 @@ fn text() -> anyhow::Result<String> {
         text.push_str("\nCopyright: ");
         text.push_str(&holders.join("\n "));
         text.push_str(&format!("\nLicense: {licence}\n"));
+    }
+    // Of two paragraphs that fit a file the later one holds.
+    for (name, below, holders, licence) in TAKEN {
+        for one in metadata.packages.iter().filter(|one| one.name == name) {
+            text.push_str(&format!(
+                "\nFiles: vendor/{name}-{}/{below}\nCopyright: {holders}\nLicense: {licence}\n",
+                one.version
+            ));
+            used.insert(licence.to_owned());
+        }
     }
     for name in used {
         text.push_str(&format!("\nLicense: {name}\n{}", words_of(&name)?));
