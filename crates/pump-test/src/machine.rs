@@ -90,15 +90,24 @@ impl Machine {
             mount -t tmpfs tmpfs /run
             mkdir -p /run/systemd /run/upper /run/work /run/machine
             mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/upper,workdir=/run/work" /run/machine
+            # In control groups of its own. In shared ones its systemd finds processes of another machine in
+            # units of the same name, which it can neither end nor forget then.
+            groups=
+            for tree in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+                [ ! -e "$tree/cgroup.procs" ] || groups="$groups $tree/pump-test-$2-$$"
+            done
+            mkdir $groups
+            enter='for group in $0; do echo $$ >"$group/cgroup.procs"; done; exec systemd-nspawn "$@"'
             # It ends with 133 when the machine is booted again (systemd-nspawn(1), exit status).
             while
                 code=0
-                systemd-nspawn --quiet --register=no --keep-unit --private-network \
+                sh -ec "$enter" "$groups" --quiet --register=no --keep-unit --private-network \
                     --link-journal=no --machine="$2" --directory=/run/machine --boot --console=pipe \
                     --system-call-filter="$3" \
                     || code=$?
                 [ "$code" = 133 ]
             do :; done
+            find $groups -depth -type d -exec rmdir {} + || true
             exit "$code"
         "#;
         let output =
