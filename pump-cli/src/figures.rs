@@ -13,12 +13,15 @@ use pump_control::Layout;
 use pump_control::control::{Ask, Upgrades};
 
 use crate::atomic_file;
-use crate::checks;
+use crate::checks::{self, Check};
 use crate::control;
 use crate::hold;
 use crate::journal::{Action, Entry, Journal};
+use crate::packages::Ahead;
 use crate::policy::{Gate, Policy};
 use crate::releases::Releases;
+use crate::report::Report;
+use crate::source;
 
 /// Most releases that were rejected that are told, the newest.
 const MOST_REJECTED: usize = 20;
@@ -64,8 +67,8 @@ pub(crate) fn text(layout: &Layout, policy: Option<&Policy>, now: Timestamp) -> 
     );
     let current = Releases::of(layout).current().ok().flatten();
     let installed = current.map(|release| release.name).unwrap_or_default();
-    let target = last.and_then(|last| last.target.as_deref()).unwrap_or_default();
-    page.sample("pump_upgrade_info", &[("installed", &installed), ("target", target)], 1);
+    let target = not_taken(layout, last);
+    page.sample("pump_upgrade_info", &[("installed", &installed), ("target", &target)], 1);
 
     page.family(
         "pump_upgrade_checks_total",
@@ -111,8 +114,25 @@ pub(crate) fn told(layout: &Layout, now: Timestamp) -> Upgrades {
         held: hold::in_force(layout, now).map_or(true, |hold| hold.is_some()),
         last_upgrade: done.map(|done| done.at.as_second()),
         last_upgrade_seconds: done.map(|done| done.seconds),
-        target: last.and_then(|last| last.target.clone()).unwrap_or_default(),
+        target: not_taken(layout, last),
     }
+}
+
+/// What is on offer and was not taken: what the timer has seen, or what a package has brought.
+fn not_taken(layout: &Layout, last: Option<&Check>) -> String {
+    let server = control::status(&layout.control_socket()).ok();
+    let brought = Ahead::of(layout, server.as_ref()).map(|ahead| ahead.brought);
+    brought.or_else(|| last?.target.clone()).unwrap_or_default()
+}
+
+/// Writes them to where the administrator wants them, and tells them to the server.
+pub(crate) fn publish(layout: &Layout, report: Report) {
+    if let Ok(policy) = source::policy(layout)
+        && let Err(error) = write(layout, &policy)
+    {
+        report.warn(format_args!("{error:#}"));
+    }
+    tell(layout);
 }
 
 /// Tells them to the server, if one runs that wants to know.
@@ -160,7 +180,7 @@ fn runs(page: &mut Page, layout: &Layout) {
 ///
 /// # Errors
 /// What the file system says.
-pub(crate) fn write(layout: &Layout, policy: &Policy) -> anyhow::Result<()> {
+fn write(layout: &Layout, policy: &Policy) -> anyhow::Result<()> {
     let Some(path) = &policy.metrics_file else { return Ok(()) };
     let text = text(layout, Some(policy), Timestamp::now());
     atomic_file::publish(path, text.as_bytes(), 0o644)

@@ -5,6 +5,7 @@
 //! then; going onto it is the upgrade's business ([`DRIVEN`] tells the package's scripts so). Whatever else a
 //! manager would have to do for it is an administrator's to decide.
 
+mod ahead;
 mod apt;
 mod dnf;
 
@@ -17,6 +18,7 @@ use pump_release::ReleaseInfo;
 use crate::ownership;
 use crate::report::{Failure, Report};
 
+pub(crate) use ahead::Ahead;
 pub(crate) use apt::UNATTENDED as APT_UNATTENDED;
 
 /// The packages that are ours.

@@ -17,11 +17,11 @@ use super::upgrade::packaged;
 use crate::bundle;
 use crate::context::Context;
 use crate::journal::Journal;
-use crate::packages::DRIVEN;
+use crate::packages::{Ahead, DRIVEN};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::{self, Consent, Step};
-use crate::{control, hold, lock, service, systemd, tool};
+use crate::{control, figures, hold, lock, service, systemd, tool};
 
 /// How long the scripts wait for the new workers. The roll goes on alone after that.
 const SCRIPT_WAITS: Duration = Duration::from_secs(60);
@@ -58,10 +58,21 @@ enum What {
     Configured,
     /// Roll onto what was unpacked. Asks nothing.
     Roll,
+    /// Say whether what was unpacked is ahead of what serves. For needrestart, which lists only services.
+    Ahead,
 }
 
 pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
-    context.need_root("what a package's scripts do")?;
+    match args.what {
+        What::Ahead => {
+            let server = control::status(&context.layout.control_socket()).ok();
+            if let Some(ahead) = Ahead::of(&context.layout, server.as_ref()) {
+                context.report.result(ahead.sentence());
+            }
+            return Ok(ExitStatus::Done);
+        }
+        What::Configured | What::Roll => context.need_root("what a package's scripts do")?,
+    }
     if !context.layout.is_packaged() {
         return Err(Failure::new(
             ExitStatus::Preflight,
@@ -69,23 +80,23 @@ pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
         )
         .hint("run `pump adopt` to hand the server over to the package"));
     }
-    match args.what {
-        What::Roll => onto_newest(context),
-        // Whoever has it installed goes on with what it brings, and has the lock.
-        What::Configured if std::env::var_os(DRIVEN).is_some() => Ok(ExitStatus::Done),
-        What::Configured => {
-            match configured(context) {
-                Ok(told) => context.report.say(told),
-                Err(failure) => context.report.warn(format_args!(
-                    "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one \
-                     when that is mended{}",
-                    failure.error,
-                    failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default()
-                )),
-            }
-            Ok(ExitStatus::Done)
-        }
+    if matches!(args.what, What::Roll) {
+        return onto_newest(context);
     }
+    // Whoever has it installed goes on with what it brings, and has the lock.
+    if std::env::var_os(DRIVEN).is_some() {
+        return Ok(ExitStatus::Done);
+    }
+    match configured(context) {
+        Ok(told) => context.report.say(told),
+        Err(failure) => context.report.warn(format_args!(
+            "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one when that is mended{}",
+            failure.error,
+            failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default()
+        )),
+    }
+    figures::publish(&context.layout, context.report);
+    Ok(ExitStatus::Done)
 }
 
 /// Rolls onto what was unpacked, and then onto what was unpacked meanwhile, whatever became of the former, unless

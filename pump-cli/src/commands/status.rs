@@ -11,6 +11,7 @@ use pump_control::control::{Canary, Compared, Latch, Outcome, Phase, Roll, Statu
 use serde_json::json;
 
 use crate::context::Context;
+use crate::packages::Ahead;
 use crate::passage::{self, Last, Transition};
 use crate::report::{Ended, Failure};
 use crate::service;
@@ -40,6 +41,10 @@ pub(crate) fn run(args: StatusArgs, context: &Context<'_>) -> Ended {
     if let Some(cut) = &cut {
         value["upgrade"] = json!({ "at_work": cut.at_work, "text": cut.text, "last": cut.last });
     }
+    let ahead = Ahead::of(&context.layout, Some(&status)).filter(|_| cut.is_none());
+    if let Some(ahead) = &ahead {
+        value["package"] = json!({ "brought": ahead.brought, "text": ahead.sentence() });
+    }
     context.report.value(&value);
     let size = dialoguer::console::Term::stdout().size_checked();
     let width = size.map_or(USUAL_WIDTH, |(_, columns)| usize::from(columns));
@@ -48,6 +53,9 @@ pub(crate) fn run(args: StatusArgs, context: &Context<'_>) -> Ended {
     }
     if let Some(cut) = cut {
         context.report.result(cut.text);
+    }
+    if let Some(ahead) = ahead {
+        context.report.result(ahead.sentence());
     }
     Ok(match status.phase {
         Phase::Running | Phase::Rolling => ExitStatus::Done,

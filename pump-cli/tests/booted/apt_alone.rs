@@ -1,11 +1,15 @@
 //! unattended-upgrades, started as its timer starts it, brings the packages; needrestart, told to restart whatever it
 //! likes, looks on. Nobody types anything.
 
-use pump_test::machine::Machine;
+use pump_test::fake::{Faults, faulty};
+use pump_test::machine::{Machine, said};
+use pump_test::openmetrics::Samples;
 
 use super::asking::{json, must_exit, status};
 use super::driven::{packaged, subscribed};
-use super::packages::{Packages, all_are, apt_install, machine_with, under_load, watches_nothing};
+use super::packages::{
+    INSIDE, Packages, all_are, apt_install, machine_with, under_load, watches_nothing,
+};
 
 /// What looks by itself on such a machine.
 const ALONE: [&str; 2] = ["unattended-upgrades", "needrestart"];
@@ -32,6 +36,17 @@ const STRANGERS: &str = r#"mkdir -p /run/strangers; cd /run/strangers
     make other 1; dpkg --install other_1.deb; rm other_1.deb
     make other 2; make pumpd 9"#;
 
+/// The packages of the newer version once more, under another version and with another `pumpd`.
+const REPACK: &str = r#"rm -rf /run/next; mkdir -p /run/next/bin; cd /run/next
+    for name in pump pumpd; do
+        dpkg-deb --raw-extract "$1"/second/${name}_*.deb $name
+        sed -i "s/0\.1\.1/$2/" $name/DEBIAN/control
+    done
+    cp pump/usr/lib/pump/bin/pump "$1/pumpd" bin/
+    bin/pump --quiet generate release .
+    cp bin/pumpd pumpd/usr/lib/pump/bin/; cp RELEASE.json FILES pumpd/usr/lib/pump/
+    for name in pump pumpd; do dpkg-deb -Znone --build $name .; done"#;
+
 fn shell(machine: &Machine, script: &str, words: &[&str]) {
     machine.must(&[&["sh", "-ec", script, "sh"], words].concat());
 }
@@ -48,6 +63,20 @@ fn a_day_passes(machine: &Machine) {
 /// What it wrote down, its own words and dpkg's.
 fn log(machine: &Machine) -> String {
     machine.must(&["sh", "-c", "cat /var/log/unattended-upgrades/*.log"])
+}
+
+/// A version follows that does this. Returns its release's name.
+fn next(machine: &Machine, version: &str, faults: Faults) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = pump_test::pumpd().expect("a build for tests");
+    let faults = Faults { version: Some(version.to_owned()), ..faults };
+    let program = faulty(&own, folder.path(), "pumpd", &faults).expect("a copy");
+    machine.put(&program, &format!("{INSIDE}/pumpd")).expect("files can be copied");
+    shell(machine, REPACK, &[INSIDE, version]);
+    shell(machine, INDEX, &["/run/next", "Pump"]);
+    let release = machine.must(&["cat", "/run/next/RELEASE.json"]);
+    let release: serde_json::Value = serde_json::from_str(&release).expect("JSON");
+    format!("{version}+{}", &release["build"].as_str().expect("a hash")[..8])
 }
 
 /// A server of the older packages with an account, on a machine that upgrades by itself. Returns her password.
@@ -95,4 +124,61 @@ fn b16_p1_p4_unattended_upgrades_brings_our_packages_and_no_stranger_s_under_loa
     assert!(!machine.path("/run/reboot-required").exists(), "nobody need reboot for it");
     let failed = ["systemctl", "list-units", "--failed", "--plain", "--no-legend"];
     assert_eq!(machine.must(&failed), "");
+}
+
+/// Nobody looks on: what came of it has to stand where somebody will.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn what_unattended_upgrades_brings_and_may_not_serve_waits_and_is_told_of() {
+    let (machine, packages) = machine_with("pump-waits", &ALONE);
+    installed(&machine, &packages);
+    must_exit(&machine, 0, &["pump", "auto-upgrade", "enable"]);
+    let begun = status(&machine);
+    a_day_passes(&machine);
+    all_are(&machine, &packages.second, &begun);
+    let figures = figures_of(&machine);
+    assert_eq!(figures("pump_rolls_total{outcome=\"done\"}"), 1.0);
+    assert_eq!(figures("pump_upgrade_available{target=\"\"}"), 0.0);
+    assert!(figures("pump_upgrade_last_upgrade_timestamp_seconds") > 0.0);
+    let since = figures("pump_upgrade_last_upgrade_timestamp_seconds");
+    assert!(!log(&machine).contains("goes on serving"), "{}", log(&machine));
+
+    // One that fails, and one that may not run beside what serves.
+    for (version, faults, why) in [
+        ("0.1.2", Faults { exits: Some(3), ..Faults::default() }, "it exited with 3"),
+        ("0.1.3", Faults { magic: Some(99), ..Faults::default() }, "the other one 99"),
+    ] {
+        let brought = next(&machine, version, faults);
+        a_day_passes(&machine);
+        assert!(packaged(&machine).starts_with(version), "{}", packaged(&machine));
+        assert_eq!(machine.must(&["dpkg", "--audit"]), "");
+        all_are(&machine, &packages.second, &begun);
+        let told = log(&machine);
+        let told = told.rsplit("Log started").next().unwrap_or_default();
+        let waits =
+            format!("the package brought {brought}, and {} goes on serving", packages.second);
+        // The script's own words, and needrestart's after it.
+        assert!(told.contains(why) && told.contains(&waits), "{told}");
+        for words in [["pump", "status"], ["pump", "doctor"]] {
+            let told = said(&must_exit(&machine, 0, &words));
+            assert!(told.contains(&waits) && told.contains("pump upgrade --dry-run"), "{told}");
+        }
+        let figures = figures_of(&machine);
+        assert_eq!(figures(&format!("pump_upgrade_available{{target=\"{brought}\"}}")), 1.0);
+        assert_eq!(figures("pump_rolls_total{outcome=\"failed\"}"), 1.0);
+        assert_eq!(figures("pump_latched"), 1.0);
+        assert_eq!(figures("pump_upgrade_last_upgrade_timestamp_seconds"), since);
+        let told = machine.must(&["pump", "metrics", "--upgrades"]);
+        assert!(told.contains("pump_upgrade_rejected{release=\"0.1.2+"), "{told}");
+    }
+    let why = said(&must_exit(&machine, 0, &["pump", "upgrade", "--dry-run"]));
+    assert!(why.contains("needs a restart in which connections wait"), "{why}");
+}
+
+/// The server's own figures.
+#[track_caller]
+fn figures_of(machine: &Machine) -> impl Fn(&str) -> f64 {
+    let text = machine.must(&["pump", "metrics"]);
+    let samples = Samples::read(&text).expect("the server's figures can be read");
+    move |name| samples.get(name).unwrap_or_else(|| panic!("no `{name}`: {text}"))
 }

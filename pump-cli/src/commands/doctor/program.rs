@@ -8,8 +8,10 @@ use super::Finding;
 use crate::atomic_file;
 use crate::bundle;
 use crate::context::Context;
+use crate::control;
 use crate::inspect;
 use crate::ownership;
+use crate::packages::Ahead;
 use crate::releases::{Installed, Releases};
 use crate::service;
 
@@ -18,6 +20,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let mut all = vec![current(context, &releases), previous(context, &releases)];
     all.extend(leftovers(context));
     all.extend(link(&context.layout));
+    all.extend(ahead(context));
     all.extend(strangers(context));
     all
 }
@@ -114,6 +117,17 @@ fn link(layout: &Layout) -> Option<Finding> {
                 .hint(format!("move `{name}` away and run `pump doctor --fix`")),
         ),
     }
+}
+
+/// A package that is ahead of what serves.
+fn ahead(context: &Context<'_>) -> Option<Finding> {
+    let status = control::status(&context.layout.control_socket()).ok();
+    let ahead = Ahead::of(&context.layout, status.as_ref())?;
+    let found =
+        format!("the package brought {}, and {} goes on serving", ahead.brought, ahead.serves);
+    Some(Finding::remark("package", found, "what the newer one mends is not mended here").hint(
+        "run `pump upgrade --dry-run`, which tells why, and `pump upgrade`, which goes onto it",
+    ))
 }
 
 /// A second installation beside this one.

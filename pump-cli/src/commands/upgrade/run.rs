@@ -90,7 +90,8 @@ impl<'a> Run<'a> {
         let (exit, result) = match &ended {
             Ok(None) => {
                 if !looked {
-                    self.publish_figures();
+                    // After the history has this run.
+                    figures::publish(&self.context.layout, self.context.report);
                 }
                 return Ok(ExitStatus::Done);
             }
@@ -111,7 +112,8 @@ impl<'a> Run<'a> {
             self.write(exit, result.clone());
         }
         if !looked {
-            self.publish_figures();
+            // As above.
+            figures::publish(&self.context.layout, self.context.report);
         }
         match ended {
             // Has been told as a result.
@@ -166,16 +168,5 @@ impl<'a> Run<'a> {
                 self.context.report.warn(format_args!("nobody was notified: {error:#}"));
             }
         }
-    }
-
-    /// Figures of upgrades, for a collector and for the server. After the history has this run.
-    fn publish_figures(&self) {
-        let layout = &self.context.layout;
-        if let Ok(policy) = source::policy(layout)
-            && let Err(error) = figures::write(layout, &policy)
-        {
-            self.context.report.warn(format_args!("{error:#}"));
-        }
-        figures::tell(layout);
     }
 }
