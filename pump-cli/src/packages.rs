@@ -20,6 +20,7 @@ use crate::report::{Failure, Report};
 
 pub(crate) use ahead::Ahead;
 pub(crate) use apt::UNATTENDED as APT_UNATTENDED;
+pub(crate) use dnf::provides;
 
 /// The packages that are ours.
 const OURS: [&str; 2] = ["pumpd", "pump"];

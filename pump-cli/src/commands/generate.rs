@@ -15,7 +15,7 @@ use pump_release::{FileList, ListedFile, ReleaseInfo};
 use crate::cli::Cli;
 use crate::context::Context;
 use crate::report::{Ended, Failure};
-use crate::{bundle, inspect, units};
+use crate::{bundle, inspect, packages, units};
 
 /// What to make.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,8 @@ enum What {
         /// The folder that has `bin/pump` and `bin/pumpd`.
         dir: PathBuf,
     },
+    /// What a package of rpm provides, for the `RELEASE.json` whose path is read from standard input.
+    Provides,
 }
 
 pub(crate) fn run(args: GenerateArgs, context: &Context<'_>) -> Ended {
@@ -57,6 +59,14 @@ pub(crate) fn run(args: GenerateArgs, context: &Context<'_>) -> Ended {
         What::Release { dir } => {
             let info = release(&dir)?;
             context.report.say(format_args!("`{}` is {}", dir.display(), info.name()));
+        }
+        What::Provides => {
+            // As rpm calls what finds dependencies.
+            let path =
+                std::io::read_to_string(std::io::stdin()).context("could not read a path")?;
+            let folder = Path::new(path.trim()).parent().unwrap_or(Path::new("."));
+            let info = bundle::read_info(folder).map_err(anyhow::Error::from)?;
+            packages::provides(&info).lines().for_each(|line| context.report.result(line));
         }
     }
     Ok(ExitStatus::Done)

@@ -1,8 +1,9 @@
 //! dnf, for our packages only.
 //!
 //! It obeys its own locks of versions (`dnf versionlock`) and waits for nobody: `exit_on_lock` (dnf.conf(5)) lets
-//! us say who is waited for, and how long. What is in a package is seen when it is unpacked, which changes
-//! nothing that runs.
+//! us say who is waited for, and how long. What is in a package its repository's index tells (`provides`).
+
+mod provides;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -15,6 +16,9 @@ use pump_release::ReleaseInfo;
 use super::{DRIVEN, Manager, OURS, Offer, is_ours, last_lines, others_change};
 use crate::report::{Failure, Report};
 use crate::tool;
+use provides::release_of;
+
+pub(crate) use provides::provides;
 
 /// The program that is driven.
 pub(super) const DNF: &str = "/usr/bin/dnf";
@@ -74,10 +78,11 @@ impl Manager for Dnf {
         // It always ends as if it had failed, since it was told to say no.
         let asked = self.run(&["--assumeno", "upgrade"], &named(offer))?;
         let others = changes_others(&String::from_utf8_lossy(&asked.stdout));
-        match others.is_empty() {
-            true => Ok(None),
-            false => Err(others_change("dnf", &others, &self.command())),
+        if !others.is_empty() {
+            return Err(others_change("dnf", &others, &self.command()));
         }
+        let asked = self.run(&["--quiet", "repoquery", "--provides"], &named(offer)[..1])?;
+        Ok(release_of(&String::from_utf8_lossy(&asked.stdout)))
     }
 
     fn install(&self, offer: &Offer) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pump_control::constants::MAGIC;
 use pump_release::FileList;
 
 use super::packages::Packages;
@@ -127,6 +128,13 @@ fn p8_bundles_and_packages_bring_what_the_list_says_and_nothing_else() {
     }
     same("deb", &deb, &listed(&["shipped", "deb"]));
     same("rpm", &rpm, &listed(&["shipped", "rpm"]));
+    // What `pump upgrade` asks a repository's index for.
+    let pumpd = package(&packages.rpm_folders[0], "pumpd-0", ".rpm");
+    let told = printed("rpm", &["--query", "--provides", "--package"], &pumpd);
+    let (_, build) = packages.first.split_once('+').expect("a name of a release");
+    for wanted in [format!("pumpd(magic) = {MAGIC}\n"), format!("pumpd(build) = {build}")] {
+        assert!(told.contains(&wanted), "{wanted}: {told}");
+    }
 
     let bundle = File::open(Releases::made().bundle()).expect("xtask made it");
     let unpacked = zstd::Decoder::new(bundle).expect("a bundle is packed by zstd");

@@ -1,6 +1,8 @@
 //! The road of the packages of rpm, with dnf, on a Debian: its programs came from elsewhere, so an empty package says
 //! that what a distribution has is there.
 
+use std::process::Command;
+
 use pump_test::machine::{Machine, said};
 
 use super::asking::{json, must_exit, status};
@@ -51,19 +53,26 @@ fn differences(before: &State, after: &State) -> Vec<String> {
     all.filter(|line| !kept.iter().any(|kept| line.contains(kept))).collect()
 }
 
+/// A server of the older packages. Returns alice's password.
+#[track_caller]
+fn serves(machine: &Machine) -> String {
+    must(machine, &["install", "stands-in-for-a-distribution"]);
+    let told = must(machine, &["install", "pumpd-0.1.0", "pump-0.1.0"]);
+    assert!(told.contains("sudo pump install"), "{told}");
+    let install =
+        ["pump", "install", "--domain", "social.example", "--account", "alice", "--yes", "--json"];
+    let installed = json(&must_exit(machine, 0, &install));
+    watches_nothing(machine);
+    installed["password"].as_str().expect("a password was made").to_owned()
+}
+
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
 fn p1_p4_p8_rpm_packages_install_upgrade_downgrade_and_remove_without_a_lost_request() {
     let (machine, packages) = machine("pump-dnf");
     must(&machine, &["install", "stands-in-for-a-distribution"]);
     let before = State::of(&machine);
-    let told = must(&machine, &["install", "pumpd-0.1.0", "pump-0.1.0"]);
-    assert!(told.contains("sudo pump install"), "{told}");
-    let install =
-        ["pump", "install", "--domain", "social.example", "--account", "alice", "--yes", "--json"];
-    let installed = json(&must_exit(&machine, 0, &install));
-    let password = installed["password"].as_str().expect("a password was made").to_owned();
-    watches_nothing(&machine);
+    let password = serves(&machine);
     let score = ["systemd-analyze", "security", "--no-pager", "--threshold=11", "pumpd.service"];
     machine.must(&score);
     let begun = status(&machine);
@@ -106,6 +115,81 @@ fn p1_p4_p8_rpm_packages_install_upgrade_downgrade_and_remove_without_a_lost_req
     must(&machine, &["remove", "pumpd", "pump"]);
     machine.must(&["rm", "-r", "/etc/pump", "/var/lib/pump", "/var/lib/pump-upgrade"]);
     assert_eq!(differences(&before, &State::of(&machine)), [""; 0]);
+}
+
+/// A version of the daemon's package whose release may not run beside any other, as a repository's index tells. There is
+/// nothing in it.
+fn offer_what_runs_beside_nothing(machine: &Machine) {
+    const SPEC: &str = "Name: pumpd\nVersion: 9\nRelease: 1\nSummary: a\nLicense: a\n\
+        Provides: pumpd(version) = 9.0.0\nProvides: pumpd(magic) = 99\nProvides: pumpd(unit) = 1\n\
+        Provides: pumpd(schema) = 2\nProvides: pumpd(schema-compat) = 1\nProvides: pumpd(build) = ";
+    const REPO: &str = "printf '[pump-next]\\nname=a\\nbaseurl=file:///run/next\\ngpgcheck=0\\n' >/etc/yum.repos.d/next.repo";
+    let folder = tempfile::tempdir().expect("a folder");
+    let spec = folder.path().join("next.spec");
+    let text = format!("{SPEC}{}\n%description\nb\n%files\n", "9".repeat(64));
+    std::fs::write(&spec, text).expect("a folder of ours");
+    let out = folder.path().join("out");
+    let define = |name: &str| format!("{name} {}", out.display());
+    let build = ["--quiet", "-bb", "--define", &define("_topdir"), "--define", &define("_rpmdir")];
+    for command in [
+        Command::new("rpmbuild").args(build).arg(&spec),
+        Command::new("createrepo_c").arg("--quiet").arg(&out),
+    ] {
+        let made = command.output().expect("`cargo xtask test` installs it");
+        assert!(made.status.success(), "{}", said(&made));
+    }
+    machine.put(&out, "/run/next").expect("files can be copied");
+    machine.must(&["chown", "-R", "root:root", "/run/next"]);
+    machine.must(&["sh", "-c", REPO]);
+}
+
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn b16_p1_p4_pump_upgrade_has_dnf_bring_the_package_and_goes_onto_it_under_load() {
+    let (machine, packages) = machine("pump-dnf-driven");
+    let password = serves(&machine);
+    machine.must(&["sh", "-c", "echo 'lock_seconds = 1' >>/etc/pump/upgrade.toml"]);
+    let begun = status(&machine);
+    let packaged = || machine.must(&["rpm", "--query", "pumpd"]);
+    let refuses = |code: i32, words: &[&str]| -> String {
+        let told = said(&must_exit(&machine, code, &[&["pump", "upgrade"], words].concat()));
+        assert!(packaged().starts_with("pumpd-0.1.0"), "{}", packaged());
+        assert_eq!(status(&machine).generation, begun.generation);
+        told
+    };
+    let told = refuses(10, &["--check"]);
+    assert!(told.contains("pumpd 0.1.1"), "{told}");
+    must_exit(&machine, 0, &["pump", "hold", "--reason", "not now"]);
+    refuses(20, &[]);
+    must_exit(&machine, 0, &["pump", "unhold"]);
+    // As another run of dnf that lives: init does.
+    let lock = "/var/cache/dnf/metadata_lock.pid";
+    machine.must(&["sh", "-c", &format!("echo 1 >{lock}")]);
+    refuses(70, &[]);
+    machine.must(&["rm", lock]);
+    // Before anything is fetched, as with apt.
+    offer_what_runs_beside_nothing(&machine);
+    let told = refuses(30, &["--zero-downtime"]);
+    assert!(told.contains("99"), "{told}");
+    machine.must(&["rm", "/etc/yum.repos.d/next.repo"]);
+
+    let report = under_load(&machine, &password, |step| {
+        step("pump upgrade", &|| {
+            let told = said(&must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime"]));
+            assert!(told.contains("dnf installs pumpd 0.1.1") && told.contains("serves"), "{told}");
+            all_are(&machine, &packages.second, &begun);
+        });
+        step("after", &|| {});
+    });
+    assert_eq!(report.failures(), 0, "{report}");
+    assert!(packaged().starts_with("pumpd-0.1.1"), "{}", packaged());
+    assert_eq!(machine.must(&["rpm", "--verify", "pump", "pumpd"]), "");
+    let told = said(&must_exit(&machine, 0, &["pump", "upgrade"]));
+    assert!(told.contains("nothing to do"), "{told}");
+    let history = said(&must_exit(&machine, 0, &["pump", "history"]));
+    assert!(history.contains(&packages.second), "{history}");
+    let told = said(&must_exit(&machine, 80, &["pump", "auto-upgrade", "enable"]));
+    assert!(told.contains("dnf-automatic"), "{told}");
 }
 
 #[test]
