@@ -13,7 +13,7 @@ pub(crate) const SYSUSERS: &str = include_str!("../../systemd/sysusers.d/pump.co
 
 const SERVICE: &str = include_str!("../../systemd/pumpd.service.in");
 const SOCKET: &str = include_str!("../../systemd/pumpd.socket.in");
-const UPGRADE_SERVICE: &str = include_str!("../../systemd/pump-upgrade.service");
+const UPGRADE_SERVICE: &str = include_str!("../../systemd/pump-upgrade.service.in");
 const UPGRADE_TIMER: &str = include_str!("../../systemd/pump-upgrade.timer");
 const TMPFILES: &str = include_str!("../../systemd/tmpfiles.d/pump.conf");
 
@@ -60,11 +60,13 @@ pub(crate) fn units(checked: &Checked) -> Vec<Unit> {
     let service = SERVICE
         .replace("@WRITABLE@", &writable)
         .replace("@STOP_SECONDS@", &stop_seconds(checked.drain_seconds).to_string());
+    // A backup is made beside the database, and an upgrade may have to bring old rows along.
+    let upgrade = UPGRADE_SERVICE.replace("@DATA@", &plain(&checked.data_dir.to_string_lossy()));
     [
         ("/etc/tmpfiles.d/pump.conf", TMPFILES.to_owned()),
         ("/etc/systemd/system/pumpd.service", service),
         ("/etc/systemd/system/pumpd.socket", socket),
-        ("/etc/systemd/system/pump-upgrade.service", UPGRADE_SERVICE.to_owned()),
+        ("/etc/systemd/system/pump-upgrade.service", upgrade),
         ("/etc/systemd/system/pump-upgrade.timer", UPGRADE_TIMER.to_owned()),
     ]
     .map(|(path, text)| Unit { path, text: stamped(&text) })
@@ -179,7 +181,7 @@ mod tests {
     #[test]
     fn no_placeholder_is_left() {
         for unit in made() {
-            for name in ["@LISTEN@", "@WRITABLE@", "@STOP_SECONDS@"] {
+            for name in ["@LISTEN@", "@WRITABLE@", "@STOP_SECONDS@", "@DATA@"] {
                 assert!(!unit.text.contains(name), "{name} in {}", unit.path);
             }
         }
@@ -192,6 +194,7 @@ mod tests {
             "ListenStream=127.0.0.1:8000",
             "ListenStream=/run/pump/http.sock",
             "ReadWritePaths=/srv/pump",
+            "ReadWritePaths=-/var/lib/pump-upgrade -/srv/pump",
             "TimeoutStopSec=100",
         ] {
             assert!(all.lines().any(|found| found == line), "{line}");

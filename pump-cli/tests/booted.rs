@@ -278,7 +278,16 @@ fn the_script_installs_from_a_source_with_nothing_but_a_shell() {
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
 fn the_timer_s_service_upgrades_by_itself_from_its_own_sandbox() {
     let (machine, releases) = machine("pump-timer");
-    must_exit(&machine, 0, INSTALL);
+    must_exit(&machine, 0, &[INSTALL, &["--data-dir", "/srv/people"]].concat());
+    // Wherever the data is, it can be copied before an upgrade.
+    machine.must(&[
+        "sh",
+        "-ec",
+        "mkdir /etc/systemd/system/pump-upgrade.service.d
+         printf '[Service]\\nExecStartPre=/opt/pump/current/bin/pump backup\\n' \
+             >/etc/systemd/system/pump-upgrade.service.d/copied.conf
+         systemctl daemon-reload",
+    ]);
     machine.must(&["sh", "-c", "echo 'bake_seconds = 3' >>/etc/pump/upgrade.toml"]);
     must_exit(&machine, 0, &["systemctl", "start", "pump-upgrade.service"]);
     let before = status(&machine);

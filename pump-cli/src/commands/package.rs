@@ -45,6 +45,9 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// With what it says no.
 const FORBIDDEN: i32 = 101;
 
+/// Nobody is there who could agree to a wait.
+const UNSEEN: Consent = Consent { zero_downtime: true, yes: false, may_ask: false };
+
 /// What a script asks for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PackageArgs {
@@ -88,7 +91,8 @@ pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
         return Ok(ExitStatus::Done);
     }
     match configured(context) {
-        Ok(told) => context.report.say(told),
+        Ok(None) => {}
+        Ok(Some(told)) => context.report.say(told),
         Err(failure) => context.report.warn(format_args!(
             "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one when that is mended{}",
             failure.error,
@@ -105,9 +109,8 @@ fn onto_newest(context: &Context<'_>) -> Ended {
     let brought = || bundle::read_info(Path::new(Layout::PAYLOAD)).ok().map(|info| info.name());
     let mut left = MOST_IN_A_ROW;
     loop {
-        let consent = Consent { zero_downtime: true, yes: false, may_ask: false };
         let to = brought();
-        let ended = packaged::onto_payload(context, consent);
+        let ended = packaged::onto_payload(context, UNSEEN);
         left -= 1;
         let Some(next) = brought().filter(|next| left > 0 && Some(next) != to.as_ref()) else {
             return ended;
@@ -136,8 +139,8 @@ fn left_alone(context: &Context<'_>, current: &str, to: &str) -> Result<Option<S
     }))
 }
 
-/// What became of it, as a sentence.
-fn configured(context: &Context<'_>) -> Result<String, Failure> {
+/// What became of it, as a sentence, where that has not been told yet.
+fn configured(context: &Context<'_>) -> Result<Option<String>, Failure> {
     let begun = Instant::now();
     // One that came just before this ends soon, or is watched for minutes and goes onto this one then.
     while systemd::is_moving(UNIT) && begun.elapsed() < ENDS_SOON {
@@ -145,49 +148,55 @@ fn configured(context: &Context<'_>) -> Result<String, Failure> {
     }
     let releases = Releases::of(&context.layout);
     let to = packaged::payload(&releases)?;
+    let current = releases.current()?;
     if systemd::is_moving(UNIT) {
-        let current = releases.current()?.map(|it| it.name).unwrap_or_default();
-        return meanwhile(context, &current, &to);
+        let current = current.map(|it| it.name).unwrap_or_default();
+        return meanwhile(context, &current, &to).map(Some);
     }
-    let Some(current) = releases.current()? else {
-        let config = context.layout.config();
-        {
-            let _lock = lock::take(&context.layout)?;
-            releases.make_current(&to.name)?;
-        }
-        // The package was here before and left its configuration and data.
-        let again = context.layout.config().exists() && systemd::is_booted() && !forbidden();
-        if again {
-            service::start(context)?;
-            return Ok(format!("{} serves, as configured in `{}`", to.name, config.display()));
-        }
-        return Ok(format!("{} is here; `sudo pump install` configures and starts it", to.name));
-    };
+    let Some(current) = current else { return first(context, &releases, &to).map(Some) };
     if current.name == to.name {
-        return Ok(format!("{} is in use already", to.name));
+        return Ok(Some(format!("{} is in use already", to.name)));
     }
     if let Some(why) = left_alone(context, &current.name, &to.name)? {
-        return Ok(why);
+        return Ok(Some(why));
     }
     let running = switch::running(context, &releases)?;
-    let step = switch::step(running.as_ref(), &current, &to.info)?;
-    match step {
+    Ok(Some(match switch::step(running.as_ref(), &current, &to.info)? {
+        Step::Links if context.layout.config().exists() => {
+            packaged::onto_payload(context, UNSEEN)?;
+            return Ok(None);
+        }
         Step::Links => {
             let _lock = lock::take(&context.layout)?;
             releases.make_current(&to.name)?;
-            Ok(format!("{} is in use from the next start on", to.name))
+            format!("{} is here; `sudo pump install` configures and starts it", to.name)
         }
-        Step::Restart(reason) => Ok(format!(
+        Step::Restart(reason) => format!(
             "{} goes on serving: {} needs a restart, since {reason}. `sudo pump upgrade` does it, and \
              connections wait meanwhile",
             current.name, to.name
-        )),
-        Step::Roll if forbidden() => Ok(format!(
+        ),
+        Step::Roll if forbidden() => format!(
             "{} goes on serving, since `{POLICY}` forbids to touch it. `sudo pump upgrade` goes onto {}",
             current.name, to.name
-        )),
-        Step::Roll => roll(context, &current, &to),
+        ),
+        Step::Roll => roll(context, &current, &to)?,
+    }))
+}
+
+/// What the first package brought becomes current, and serves where one that was removed has served before.
+fn first(context: &Context<'_>, releases: &Releases, to: &Installed) -> Result<String, Failure> {
+    let config = context.layout.config();
+    {
+        let _lock = lock::take(&context.layout)?;
+        releases.make_current(&to.name)?;
     }
+    // The package was here before and left its configuration and data.
+    if config.exists() && systemd::is_booted() && !forbidden() {
+        service::start(context)?;
+        return Ok(format!("{} serves, as configured in `{}`", to.name, config.display()));
+    }
+    Ok(format!("{} is here; `sudo pump install` configures and starts it", to.name))
 }
 
 /// What becomes of a build while the one before it is rolled onto or watched: [`onto_newest`] sees to it.

@@ -302,6 +302,35 @@ fn a_package_that_comes_while_the_one_before_is_watched_is_the_next() {
     all_are(&machine, &packages.second, &begun);
 }
 
+/// A database of the schema before, as a release before would have left it, meets the package of a newer one.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn p7_a_package_that_changes_the_schema_copies_the_database_before() {
+    let (machine, packages) = machine("pump-schema");
+    apt_install(&machine, "first");
+    must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
+    must_exit(&machine, 0, &["pump", "stop"]);
+    let made = tempfile::tempdir().expect("a folder");
+    pump_store::sample(made.path(), "https://social.example", 3, 100, 1).expect("a database");
+    let data = "/var/lib/pump/pump.sqlite3";
+    machine.must(&["sh", "-c", &format!("rm {data}*")]);
+    machine.put(&made.path().join("pump.sqlite3"), data).expect("a file can be put there");
+    machine.must(&["chown", "pump:pump", data]);
+    let older =
+        r#"s/"schema":{"version":[0-9]*,"compat":[0-9]*}/"schema":{"version":1,"compat":1}/"#;
+    machine.must(&["sed", "--in-place", older, "/var/lib/pump-releases/current/RELEASE.json"]);
+
+    let told = apt_install(&machine, "second");
+    assert!(told.contains("from schema 1 to 2") && told.contains("is made and checked"), "{told}");
+    let kept = json(&must_exit(&machine, 0, &["pump", "backup", "list", "--json"]));
+    let [only] = &kept["backups"].as_array().expect("a list")[..] else { panic!("{kept}") };
+    let it = &only["backup"];
+    assert_eq!((&it["version"], &it["notes"]), (&1.into(), &100.into()), "{kept}");
+    assert_eq!(it["before"], packages.second, "{kept}");
+    must_exit(&machine, 0, &["pump", "start"]);
+    assert_eq!(status(&machine).workers_build.short(), packages.second);
+}
+
 /// What an administrator, a hold or a policy forbids is not done, and said; and `pump upgrade` does it later.
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]

@@ -80,6 +80,20 @@ impl Hop<'_> {
         Ok((to, said))
     }
 
+    /// From where a package manager has unpacked the release.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub(super) fn brought(&self, to: &Installed, passage: &mut Passage) -> Result<String, Failure> {
+        let kept = (|| {
+            steps::backup(self)?;
+            passage.reach(State::BackedUp)?;
+            passage.reach(State::Unpacked)
+        })();
+        kept.map_err(|failure| self.failed(passage, failure))?;
+        self.forward(to, passage)
+    }
+
     /// From where the release lies there complete.
     ///
     /// # Errors

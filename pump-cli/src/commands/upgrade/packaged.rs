@@ -131,8 +131,8 @@ pub(super) fn under_lock(
             (it.from, it.to, it.goal) = (current.name.clone(), to.name.clone(), to.name.clone());
             it.way = step.way();
         });
-        // The package manager has fetched, verified and unpacked it.
-        for state in [State::Checked, State::Planned, State::Preflighted, State::Unpacked] {
+        // The package manager has fetched and verified it.
+        for state in [State::Checked, State::Planned, State::Preflighted] {
             passage.reach(state)?;
         }
         let hop = Hop {
@@ -146,7 +146,7 @@ pub(super) fn under_lock(
             is_rollback: false,
             present: Some(to.clone()),
         };
-        let said = hop.forward(&to, &mut passage)?;
+        let said = hop.brought(&to, &mut passage)?;
         tidy(context, &releases, running.as_ref());
         context.report.value(&json!({
             "result": "upgraded", "from": current.name, "to": to.name, "way": step.word(), "exit": 0,
