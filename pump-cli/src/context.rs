@@ -7,6 +7,7 @@ use pump_control::{ExitStatus, Layout};
 
 use crate::host::Host;
 use crate::passage::Asked;
+use crate::releases::{Installed, Releases};
 use crate::report::{Failure, Report};
 use crate::{others, service, systemd};
 
@@ -80,6 +81,14 @@ impl Context<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The release that is current.
+    ///
+    /// # Errors
+    /// Exit 50 where there is none.
+    pub(crate) fn need_current(&self, releases: &Releases) -> Result<Installed, Failure> {
+        releases.current()?.ok_or_else(|| self.not_installed(&self.layout.current()))
     }
 
     /// The refusal where this file of an installation is missing.

@@ -4,7 +4,6 @@ use pump_control::ExitStatus;
 use pump_control::answers::Copied;
 use serde_json::json;
 
-use super::upgrade::installed;
 use crate::backups::{self, KEPT, size};
 use crate::context::Context;
 use crate::daemon::Daemon;
@@ -45,7 +44,7 @@ pub(crate) fn run(args: BackupArgs, context: &Context<'_>) -> Ended {
 }
 
 fn make(context: &Context<'_>, keep: usize) -> Ended {
-    let current = installed(context, &Releases::of(&context.layout))?;
+    let current = context.need_current(&Releases::of(&context.layout))?;
     let daemon = Daemon::at(current.pumpd());
     if !daemon.knows("backup") {
         return Err(Failure::new(
@@ -82,7 +81,7 @@ fn list(context: &Context<'_>) -> Ended {
 }
 
 fn verify(context: &Context<'_>, name: Option<&str>) -> Ended {
-    let current = installed(context, &Releases::of(&context.layout))?;
+    let current = context.need_current(&Releases::of(&context.layout))?;
     let backup = backups::named(&context.layout, name)?;
     let file = backup.open()?;
     let daemon = Daemon::at(current.pumpd());

@@ -16,7 +16,6 @@ use pump_control::control::Phase;
 use pump_control::{ExitStatus, Layout};
 use serde_json::json;
 
-use super::upgrade::installed;
 use crate::context::Context;
 use crate::daemon::{Daemon, Identity};
 use crate::journal::Journal;
@@ -48,7 +47,7 @@ pub(crate) fn run(args: FinalizeArgs, context: &Context<'_>) -> Ended {
     context.need_root("finalizing")?;
     let layout = &context.layout;
     let releases = Releases::of(layout);
-    let current = installed(context, &releases)?;
+    let current = context.need_current(&releases)?;
     let _lock = lock::take(layout)?;
     if args.preserve || args.no_preserve {
         return preserve(context, args.preserve);

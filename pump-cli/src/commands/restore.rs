@@ -8,7 +8,6 @@ use pump_control::ExitStatus;
 use pump_control::answers::Restored;
 use serde_json::json;
 
-use super::upgrade::installed;
 use crate::backups;
 use crate::context::Context;
 use crate::daemon::Daemon;
@@ -32,7 +31,7 @@ pub(crate) struct RestoreArgs {
 pub(crate) fn run(args: RestoreArgs, context: &Context<'_>) -> Ended {
     context.need_root("restoring")?;
     let layout = &context.layout;
-    let current = installed(context, &Releases::of(layout))?;
+    let current = context.need_current(&Releases::of(layout))?;
     let daemon = Daemon::at(current.pumpd());
     let _lock = lock::take(layout)?;
     let file = match args.backup.contains('/') {

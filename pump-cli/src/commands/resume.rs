@@ -4,7 +4,7 @@ use clap::Parser as _;
 use pump_control::ExitStatus;
 use serde_json::json;
 
-use super::upgrade::{Settled, begin_anew, finish, installed};
+use super::upgrade::{Settled, begin_anew, finish};
 use crate::cli::{Cli, Command};
 use crate::context::Context;
 use crate::passage::Transition;
@@ -29,7 +29,7 @@ pub(crate) fn run(_args: ResumeArgs, context: &Context<'_>) -> Ended {
         drop(lock);
         return anew(&cut, context);
     }
-    installed(context, &releases)?;
+    context.need_current(&releases)?;
     match finish(context, &lock, &releases)? {
         Settled::Nothing => {
             context.report.say("nothing to do: no upgrade and no rollback was cut");

@@ -6,7 +6,7 @@ use pump_control::ExitStatus;
 use serde_json::json;
 
 use super::finalize;
-use super::upgrade::{Hop, Run, UpgradeArgs, installed, tidy, undo};
+use super::upgrade::{Hop, Run, UpgradeArgs, tidy, undo};
 use crate::bundle;
 use crate::context::Context;
 use crate::inspect;
@@ -47,7 +47,7 @@ pub(crate) fn run(args: RollbackArgs, context: &Context<'_>) -> Ended {
         return Ok(ended);
     }
     let releases = Releases::of(&context.layout);
-    installed(context, &releases)?;
+    context.need_current(&releases)?;
     let lock = lock::take(&context.layout)?;
     if !args.dry_run
         && let Some(ended) = undo(context, &lock, &releases)?
@@ -60,7 +60,7 @@ pub(crate) fn run(args: RollbackArgs, context: &Context<'_>) -> Ended {
 /// The rollback, for who has the lock and has finished what was cut.
 pub(super) fn under_lock(args: &RollbackArgs, context: &Context<'_>, lock: &Lock) -> Ended {
     let releases = Releases::of(&context.layout);
-    let current = installed(context, &releases)?;
+    let current = context.need_current(&releases)?;
     let mut run = Run::begin(Action::Rollback, &current.name, context);
     let ended = roll_back(args, context, lock, &releases, &current, &mut run);
     run.end(ended, args.dry_run)

@@ -124,7 +124,7 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
         return packaged::run(&args, context);
     }
     let releases = Releases::of(&context.layout);
-    installed(context, &releases)?;
+    context.need_current(&releases)?;
     let lock = lock::take(&context.layout)?;
     if !looks && let Settled::Again(last) = finish(context, &lock, &releases)? {
         // It begins anew here, with what is asked for now.
@@ -136,7 +136,7 @@ pub(crate) fn run(args: UpgradeArgs, context: &Context<'_>) -> Ended {
 /// The upgrade, for who has the lock and has finished what was cut.
 fn under_lock(args: UpgradeArgs, context: &Context<'_>, lock: &Lock) -> Ended {
     let releases = Releases::of(&context.layout);
-    let current = installed(context, &releases)?;
+    let current = context.need_current(&releases)?;
     let mut run = Run::begin(Action::Upgrade, &current.name, context);
     run.unattended = args.unattended;
     let ended = (|| {
@@ -212,11 +212,6 @@ fn unpacked(
         .context("could not make a folder for the bundle")?;
     portable::unpack(file, folder.path())?;
     Ok(Some((file.clone(), folder)))
-}
-
-/// The release that is current.
-pub(super) fn installed(context: &Context<'_>, releases: &Releases) -> Result<Installed, Failure> {
-    releases.current()?.ok_or_else(|| context.not_installed(&context.layout.current()))
 }
 
 /// Whether there is nothing to take.

@@ -11,7 +11,7 @@ use std::path::Path;
 use pump_control::{ExitStatus, Layout};
 use serde_json::json;
 
-use super::{Hop, Run, Settled, UpgradeArgs, finish, installed, steps, superseded, tidy};
+use super::{Hop, Run, Settled, UpgradeArgs, finish, steps, superseded, tidy};
 use crate::bundle;
 use crate::context::Context;
 use crate::inspect;
@@ -68,7 +68,7 @@ fn locked(
     policy: Option<&Policy>,
 ) -> Ended {
     let releases = Releases::of(&context.layout);
-    installed(context, &releases)?;
+    context.need_current(&releases)?;
     let lock = lock::take(&context.layout)?;
     if !looks(args)
         && let Settled::Again(last) = finish(context, &lock, &releases)?
@@ -93,7 +93,7 @@ pub(super) fn under_lock(
     policy: Option<&Policy>,
 ) -> Ended {
     let releases = Releases::of(&context.layout);
-    let current = installed(context, &releases)?;
+    let current = context.need_current(&releases)?;
     let mut run = Run::begin(Action::Upgrade, &current.name, context);
     run.unattended = args.unattended;
     let ended = (|| {
