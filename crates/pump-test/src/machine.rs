@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::eventually::{eventually, pause};
 use crate::process;
 
-/// The Debian release that machines run, unless `PUMP_TEST_SUITE` names another.
+/// The Debian release that tests are for, unless `PUMP_TEST_SUITE` names another.
 const SUITE: &str = "bookworm";
 
 /// What a machine has beyond the packages that every Debian has. No curl, no procps, no sudo: a
@@ -307,7 +307,7 @@ fn base_with(more: &[&str]) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&folder)?;
     let lock = File::create(folder.join("lock"))?;
     lock.lock().context("could not lock the folder of base trees")?;
-    let suite = std::env::var("PUMP_TEST_SUITE").unwrap_or_else(|_| SUITE.to_owned());
+    let suite = suite();
     let packages = [&[PACKAGES], more].concat().join(",");
     let kind = [&[suite.as_str()], more].concat().join("+");
     let base = folder.join(&kind);
@@ -328,6 +328,11 @@ fn base_with(more: &[&str]) -> anyhow::Result<PathBuf> {
     anyhow::ensure!(made.status.success(), "`mmdebstrap` failed: {}", said(&made));
     fs::rename(&new, &base)?;
     Ok(base)
+}
+
+/// The Debian release that is tested on: `PUMP_TEST_SUITE`, or the usual one.
+pub fn suite() -> String {
+    std::env::var("PUMP_TEST_SUITE").unwrap_or_else(|_| SUITE.to_owned())
 }
 
 /// The build's target folder.

@@ -5,6 +5,7 @@
 //! was run and what was skipped is listed at the end; the last lines are cargo's own summaries.
 
 mod archive;
+mod bare_root;
 mod packages;
 mod releases;
 mod step;
@@ -28,10 +29,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     booted: Option<String>,
 
-    /// Only what the archive of a distribution asks of packages, of those that were packed last: lintian, piuparts,
-    /// autopkgtest.
-    #[arg(long, conflicts_with_all = ["long", "booted"])]
-    archive: bool,
+    /// Only what the archive of a distribution asks of packages, of those that were packed last, and of it what has
+    /// this in its name: `cargo xtask test --archive source`.
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["long", "booted"]
+    )]
+    archive: Option<String>,
 }
 
 /// Test files whose tests need a machine that boots.
@@ -40,12 +47,9 @@ const BOOTED: [&str; 4] = ["--test", "booted*", "--test", "machine"];
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let root = nix::unistd::geteuid().is_root();
     let mut steps = Steps::default();
-    if args.archive {
+    if let Some(name) = &args.archive {
         steps.run("the Debian packages that tests need", || packages::install(true));
-        if !releases::are_made() {
-            steps.run("two releases to pack", releases::make);
-        }
-        archive(&mut steps);
+        archive(name, &mut steps);
         return steps.tell();
     }
     if let Some(name) = &args.booted {
@@ -89,10 +93,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What a distribution asks of packages before it takes them.
-fn archive(steps: &mut Steps) {
-    steps.run("lintian, without errors and warnings", archive::lintian);
-    steps.run("piuparts", archive::piuparts);
-    steps.run("autopkgtest on a booted machine", archive::autopkgtest);
+fn archive(name: &str, steps: &mut Steps) {
+    for (what, work) in archive::STEPS.into_iter().filter(|(what, _)| what.contains(name)) {
+        steps.run(what, work);
+    }
 }
 
 /// What needs a web server in front.
@@ -130,7 +134,7 @@ fn booted(root: bool, long: bool, name: &str, steps: &mut Steps) {
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
         steps.cargo(what, &words);
         if long && name.is_empty() {
-            archive(steps);
+            archive("", steps);
             let source = "packages that are built twice from source, offline, are the same";
             steps.run(source, releases::build_twice);
         }

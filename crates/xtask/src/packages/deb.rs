@@ -7,11 +7,11 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::twice::Surroundings;
-use super::{Args, MAINTAINER, crates, files, said, source_tree};
+use super::{Args, MAINTAINER, crates, files, in_folder, said, source_tree};
 use crate::workspace;
 
 /// Rust by rustup instead of by a package: Debian's own is too old for what we build with.
-const PROFILE: &str = "-Ppkg.pump.rustup";
+pub(crate) const PROFILE: &str = "-Ppkg.pump.rustup";
 
 /// Makes the packages in a folder, and with `--source` the source package.
 ///
@@ -43,6 +43,20 @@ pub(super) fn build(
     }
     said(&mut build)?;
     files(work)
+}
+
+/// Makes the source package alone, into a folder: nothing is compiled.
+///
+/// # Errors
+/// What the tools say.
+pub(crate) fn source_package(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    in_folder(out, ".source-", |work| {
+        let tree = tree(work, None)?;
+        upstream(work, &tree)?;
+        let words = ["--no-sign", PROFILE, "--build=source"];
+        said(Command::new("dpkg-buildpackage").args(words).current_dir(&tree))?;
+        files(work)
+    })
 }
 
 /// The tree that packages are built from.

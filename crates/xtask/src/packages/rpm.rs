@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::twice::Surroundings;
-use super::{Args, MAINTAINER, crates, files, said, source_tree, version};
+use super::{Args, MAINTAINER, crates, files, in_folder, said, source_tree, version};
 use crate::dist;
 
 /// The line of the spec that has the version.
@@ -27,24 +27,10 @@ pub(super) fn build(
     surroundings: &Surroundings,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let usual = env!("CARGO_PKG_VERSION").parse().context("the workspace has a version")?;
-    let version = version(args.version.as_ref().unwrap_or(&usual));
-    let tree = work.join(format!("pump-{version}"));
-    source_tree::copy(&tree)?;
-    let spec = work.join("pump.spec");
-    write_spec(&tree.join("packaging/rpm/pump.spec"), &spec, &version)?;
-    if args.source {
-        crates::vendor(&tree)?;
-    }
-    let sources = work.join("SOURCES");
-    fs::create_dir(&sources)?;
-    let tarball = sources.join(format!("pump-{version}.tar.xz"));
-    source_tree::pack(&tree, &tarball, None)?;
-    surroundings.settle(&sources)?;
-
+    let spec = sources(work, args.version.as_ref().unwrap_or(&usual), args.source, surroundings)?;
     let mut build = surroundings.command("rpmbuild");
     build.args(["--quiet", "--nodeps", if args.source { "-ba" } else { "-bb" }]);
-    build.arg("--define").arg(format!("_topdir {}", work.display()));
-    build.arg("--define").arg(format!("_tmppath {}", work.display()));
+    below(&mut build, work);
     if !args.source {
         let binaries = match &args.binaries {
             Some(folder) => folder.clone(),
@@ -63,6 +49,50 @@ pub(super) fn build(
         made.extend(files(&work.join("SRPMS"))?);
     }
     Ok(made)
+}
+
+/// Makes the source package alone, into a folder: nothing is compiled.
+///
+/// # Errors
+/// What the tools say.
+pub(crate) fn source_package(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    in_folder(out, ".source-", |work| {
+        let version = env!("CARGO_PKG_VERSION").parse().context("the workspace has a version")?;
+        let spec = sources(work, &version, true, &Surroundings::usual(false))?;
+        let mut build = Command::new("rpmbuild");
+        said(below(build.args(["--quiet", "--nodeps", "-bs"]), work).arg(&spec))?;
+        files(&work.join("SRPMS"))
+    })
+}
+
+/// What rpm builds from: the tree as a tarball in `SOURCES`, and the recipe, which is returned.
+fn sources(
+    work: &Path,
+    of: &semver::Version,
+    crates: bool,
+    surroundings: &Surroundings,
+) -> anyhow::Result<PathBuf> {
+    let version = version(of);
+    let tree = work.join(format!("pump-{version}"));
+    source_tree::copy(&tree)?;
+    let spec = work.join("pump.spec");
+    write_spec(&tree.join("packaging/rpm/pump.spec"), &spec, &version)?;
+    if crates {
+        crates::vendor(&tree)?;
+    }
+    let sources = work.join("SOURCES");
+    fs::create_dir(&sources)?;
+    source_tree::pack(&tree, &sources.join(format!("pump-{version}.tar.xz")), None)?;
+    surroundings.settle(&sources)?;
+    Ok(spec)
+}
+
+/// Lets rpmbuild work in a folder.
+fn below<'a>(build: &'a mut Command, work: &Path) -> &'a mut Command {
+    for name in ["_topdir", "_tmppath"] {
+        build.arg("--define").arg(format!("{name} {}", work.display()));
+    }
+    build
 }
 
 /// The recipe for one version.

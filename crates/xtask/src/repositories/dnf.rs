@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::Context;
 
 use super::{Flags, KEYRING_VERSION, Keys, Made, said, write};
-use crate::packages::rpm;
+use crate::packages::{MAINTAINER, rpm, source_tree};
 
 /// Where the keys lie on a machine that trusts them: the one that signs and the next one.
 const KEYRING: [&str; 2] =
@@ -61,14 +61,17 @@ fn sign(keys: &Keys, next: bool, package: &Path) -> anyhow::Result<()> {
 
 /// `pump-archive-keyring`: both keys, and nothing that runs.
 fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<PathBuf> {
+    let date = source_tree::date()?.strftime("%a %b %d %Y");
     let text = format!(
         "Name: pump-archive-keyring\nVersion: {KEYRING_VERSION}\nRelease: 1\n\
-         Summary: Keys that the repository of pump is signed with\nLicense: Apache-2.0\nBuildArch: noarch\n\n\
-         %description\nThe key that signs now and the one that will.\n\n\
+         Summary: Keys that the repository of pump is signed with\nLicense: Apache-2.0\nBuildArch: noarch\n\
+         URL: https://github.com/pump-io/pump\n\n\
+         %description\nThe key that signs packages and the index of the repository now, and the one\nthat will.\n\n\
          %install\n\
          install -D -m 0644 %{{_sourcedir}}/key %{{buildroot}}{0}\n\
          install -D -m 0644 %{{_sourcedir}}/next %{{buildroot}}{1}\n\n\
-         %files\n{0}\n{1}\n",
+         %files\n{0}\n{1}\n\n\
+         %changelog\n* {date} {MAINTAINER} - {KEYRING_VERSION}-1\n- Keys for tests.\n",
         KEYRING[0], KEYRING[1]
     );
     let files = [("key", keys.armored(0)?), ("next", keys.armored(1)?)];

@@ -20,8 +20,11 @@ const PACKAGES: [(&str, &str); 10] = [
 ];
 
 /// Those that only the long proofs need.
-const LONG: [(&str, &str); 2] =
-    [("lintian", "/usr/bin/lintian"), ("piuparts", "/usr/sbin/piuparts")];
+const LONG: [(&str, &str); 3] = [
+    ("lintian", "/usr/bin/lintian"),
+    ("piuparts", "/usr/sbin/piuparts"),
+    ("rpmlint", "/usr/bin/rpmlint"),
+];
 
 /// Installs those that are missing.
 ///
