@@ -110,8 +110,10 @@ fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<()> {
     };
     put(KEYRING, &keys.public()?)?;
     let copyright = fs::read(workspace().join("debian/copyright"))?;
-    put("usr/share/doc/pump-archive-keyring/copyright", &copyright)?;
-    let date = source_tree::date()?.strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
+    let licence = "usr/share/doc/pump-archive-keyring/copyright";
+    put(licence, &copyright)?;
+    let made = source_tree::date()?;
+    let date = made.strftime("%a, %d %b %Y %H:%M:%S %z").to_string();
     let changelog = format!(
         "pump-archive-keyring ({KEYRING_VERSION}) unstable; urgency=medium\n\n  * Keys for tests.\n\n \
          -- {MAINTAINER}  {date}\n"
@@ -122,11 +124,21 @@ fn keyring_package(keys: &Keys, pool: &Path) -> anyhow::Result<()> {
     let control = format!(
         "Package: pump-archive-keyring\nVersion: {KEYRING_VERSION}\nArchitecture: all\nMulti-Arch: foreign\n\
          Maintainer: {MAINTAINER}\nSection: misc\nPriority: optional\n\
-         Description: keys that the repository of pump is signed with\n The key that signs now and the one that \
-         will.\n"
+         Description: keys that the repository of pump is signed with\n apt believes what one of two keys has \
+         signed: the one that signs now, and the\n one that will. Both are here, so that the first can be \
+         retired without a word\n to anybody who has installed this.\n"
     );
     put("DEBIAN/control", control.as_bytes())?;
+    // For `dpkg --verify`.
+    let all = [KEYRING, licence, &format!("{changes}.gz")];
+    let sums = said(Command::new("md5sum").args(all).current_dir(root))?;
+    put("DEBIAN/md5sums", sums.as_bytes())?;
     let name = format!("pump-archive-keyring_{KEYRING_VERSION}_all.deb");
-    let words = ["--root-owner-group", "--build"];
-    said(Command::new("dpkg-deb").args(words).arg(root).arg(pool.join(name))).map(drop)
+    // apt reads the keys as a user of its own, whatever the umask of who made them.
+    said(Command::new("chmod").args(["--recursive", "u=rwX,go=rX"]).arg(root))?;
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "--build"]).arg(root).arg(pool.join(name));
+    // Times in it are cut to this (dpkg-deb(1)).
+    build.env("SOURCE_DATE_EPOCH", made.timestamp().as_second().to_string());
+    said(&mut build).map(drop)
 }

@@ -26,8 +26,8 @@ type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 /// All of it.
 pub(super) const STEPS: [Step; 7] = [
-    ("lintian on the packages", lintian),
-    ("rpmlint on packages, their source and a keyring", rpmlint),
+    ("lintian on the packages and the keyring", lintian),
+    ("rpmlint on the packages, the keyring and their source", rpmlint),
     ("piuparts", piuparts),
     ("autopkgtest on a booted machine", autopkgtest),
     ("the source package is made", source_package),
@@ -35,12 +35,15 @@ pub(super) const STEPS: [Step; 7] = [
     ("the source package builds in a bare Debian", bare_root),
 ];
 
-/// Lintian finds neither an error nor a warning in the packages.
+/// Lintian finds neither an error nor a warning in the packages and in the keyring.
 ///
 /// # Errors
 /// When it does.
 fn lintian() -> anyhow::Result<()> {
-    lintian_on(&debs()?)
+    let mut debs = debs()?;
+    let pool = releases::target().join("test/apt/pool/stable");
+    debs.extend(releases::made(&pool, "pump-archive-keyring", "deb")?);
+    lintian_on(&debs)
 }
 
 /// The source package, with every crate that is built.
