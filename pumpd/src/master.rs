@@ -19,6 +19,7 @@ mod generation;
 mod jobs;
 mod keeper;
 mod latch;
+mod libraries;
 mod listen;
 mod lock;
 mod memory;

@@ -10,6 +10,7 @@ use pump_release::may_run_beside;
 use super::Master;
 use super::cluster::{Event, Failure, Found, GenerationId, NotAllowed, RollId};
 use super::generation::{self, Generation, Inspected};
+use super::libraries;
 use crate::config::Config;
 
 impl Master {
@@ -73,7 +74,8 @@ impl Master {
         let found = found.map(|inspected| {
             let settings = generation::settings(&inspected.checked);
             let other = inspected.info.build.to_string() != self.own.build;
-            let master = other && inspected.info.magic >= MASTER_MOVES_SINCE;
+            let master =
+                (other || libraries::were_replaced()) && inspected.info.magic >= MASTER_MOVES_SINCE;
             let generation = candidate.and_then(|id| self.generations.get_mut(&id));
             let (key, build) = generation.map_or_else(Default::default, |generation| {
                 generation.inspected = Some(inspected);
