@@ -72,6 +72,14 @@ impl Flags {
         fs::canonicalize(out).map_err(Into::into)
     }
 
+    /// What a machine is given that is to use the suite: a file of its own for each, so that none becomes the other's.
+    fn client(&self, out: &Path, ends: &str) -> PathBuf {
+        match self.suite.as_str() {
+            "stable" => out.join(format!("pump.{ends}")),
+            suite => out.join(format!("pump-{suite}.{ends}")),
+        }
+    }
+
     /// Copies the packages among the files and folders into `pool`, without those of sources, and says where they
     /// are.
     fn copy_into(&self, pool: &Path, ends: &str) -> anyhow::Result<Vec<PathBuf>> {

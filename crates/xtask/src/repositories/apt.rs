@@ -82,7 +82,7 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
         "Types: deb\nURIs: {url}\nSuites: {}\nComponents: main\nArchitectures: amd64\nSigned-By: /{KEYRING}\n",
         flags.suite
     );
-    let client = out.join("pump.sources");
+    let client = flags.client(&out, "sources");
     write(&client, sources.as_bytes())?;
     write(&out.join("pump-archive-keyring.pgp"), &keys.public()?)?;
     Ok(Made { out, client })

@@ -36,7 +36,7 @@ pub(crate) fn make(flags: &Flags) -> anyhow::Result<Made> {
          gpgkey=file://{2}\n       file://{3}\nmetadata_expire=6h\n",
         flags.suite, flags.url, KEYRING[0], KEYRING[1]
     );
-    let client = out.join("pump.repo");
+    let client = flags.client(&out, "repo");
     write(&client, text.as_bytes())?;
     for (number, place) in KEYRING.iter().enumerate() {
         let name = place.rsplit('/').next().context("a file has a name")?;
