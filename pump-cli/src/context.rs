@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::passage::Asked;
 use crate::releases::{Installed, Releases};
 use crate::report::{Failure, Report};
-use crate::{others, service, systemd};
+use crate::{others, ownership, service, systemd};
 
 /// One run of `pump`.
 #[derive(Clone, Debug)]
@@ -97,7 +97,10 @@ impl Context<'_> {
             ExitStatus::Preflight,
             format!("pump is not installed here: there is no `{}`", missing.display()),
         )
-        .hint(format!("run `{} install`", service::command(self)))
+        .hint(match ownership::without_daemon(&self.layout) {
+            Some(command) => format!("run `{command}`, which brings the server"),
+            None => format!("run `{} install`", service::command(self)),
+        })
     }
 
     /// Refuses where systemd is not the running init, since our units would start nothing. A private

@@ -50,11 +50,16 @@ pub(crate) fn refuse_packaged(context: &Context<'_>, verb: &str) -> Result<(), F
     else {
         return Ok(());
     };
+    // The command alone serves nobody, and the two go together.
+    let both = match owner.package.as_str() {
+        "pump" | "pumpd" => "pumpd pump",
+        other => other,
+    };
     let hint = match (owner.manager, verb) {
-        ("dpkg", "uninstall") => format!("run `sudo apt remove {}`", owner.package),
-        ("dpkg", _) => format!("run `sudo apt install {}`", owner.package),
-        (_, "uninstall") => format!("run `sudo dnf remove {}`", owner.package),
-        (_, _) => format!("run `sudo dnf upgrade {}`", owner.package),
+        ("dpkg", "uninstall") => format!("run `sudo apt remove {both}`"),
+        ("dpkg", _) => format!("run `sudo apt install {both}`"),
+        (_, "uninstall") => format!("run `sudo dnf remove {both}`"),
+        (_, _) => format!("run `sudo dnf install {both}`"),
     };
     Err(Failure::new(
         ExitStatus::PackageManager,
@@ -66,6 +71,17 @@ pub(crate) fn refuse_packaged(context: &Context<'_>, verb: &str) -> Result<(), F
         ),
     )
     .hint(hint))
+}
+
+/// What brings the server where a package has brought the command alone.
+pub(crate) fn without_daemon(layout: &Layout) -> Option<&'static str> {
+    if layout.is_private() || Path::new(PACKAGED[0]).exists() {
+        return None;
+    }
+    Some(match owner_of(Path::new(PACKAGED[1]))?.manager {
+        "dpkg" => "sudo apt install pumpd",
+        _ => "sudo dnf install pumpd",
+    })
 }
 
 /// The package manager that owns a file, if one does. A machine without dpkg and rpm has none.

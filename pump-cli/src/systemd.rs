@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -13,6 +14,15 @@ use pump_control::constants::KEPT_OUTPUT_LINES;
 
 use crate::report::Failure;
 use crate::tool;
+
+/// What systemd-run says when there is a unit of that name (systemd 252 and 257).
+const LOADED: &str = "already loaded";
+
+/// How long a unit that has ended may be in the way of the next one of its name.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is tried.
+const TRY_EVERY: Duration = Duration::from_millis(200);
 
 /// Whether systemd is the running init: what `sd_booted(3)` looks at.
 pub(crate) fn is_booted() -> bool {
@@ -47,10 +57,21 @@ pub(crate) fn run_in_unit(
     program: &Path,
     words: &[&str],
 ) -> anyhow::Result<()> {
-    let (unit, description) = (format!("--unit={unit}"), format!("--description={description}"));
+    let (named, description) = (format!("--unit={unit}"), format!("--description={description}"));
     let program = program.to_string_lossy();
-    let before = ["--quiet", "--collect", "--no-ask-password", &unit, &description, "--", &program];
-    run("systemd-run", &[&before[..], words].concat(), "")
+    let before =
+        ["--quiet", "--collect", "--no-ask-password", &named, &description, "--", &program];
+    let began = Instant::now();
+    loop {
+        let ran = run("systemd-run", &[&before[..], words].concat(), "");
+        let in_the_way = ran.as_ref().is_err_and(|error| error.to_string().contains(LOADED));
+        if !in_the_way || is_moving(unit) || began.elapsed() >= FORGOTTEN_WITHIN {
+            return ran;
+        }
+        // One that has failed stays until systemd has forgotten it, `--collect` or not.
+        let _ = systemctl(&["--quiet", "reset-failed", unit]);
+        std::thread::park_timeout(TRY_EVERY);
+    }
 }
 
 /// Whether a unit runs or is on its way: started, stopped, or to be started again after it was killed.

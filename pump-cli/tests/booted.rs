@@ -24,6 +24,8 @@ mod rpm;
 mod state;
 #[path = "booted/unattended.rs"]
 mod unattended;
+#[path = "booted/untoward.rs"]
+mod untoward;
 
 use std::net::TcpListener;
 use std::path::PathBuf;

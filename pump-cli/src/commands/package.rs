@@ -18,6 +18,7 @@ use crate::bundle;
 use crate::context::Context;
 use crate::journal::Journal;
 use crate::packages::{Ahead, DRIVEN};
+use crate::passage::{self, Last};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::{self, Consent, Step};
@@ -150,6 +151,13 @@ fn configured(context: &Context<'_>) -> Result<Option<String>, Failure> {
     let to = packaged::payload(&releases)?;
     let current = releases.current()?;
     if systemd::is_moving(UNIT) {
+        // Of an earlier run of this very script, which was killed.
+        let last = passage::last(&context.layout);
+        if let Some(current) = &current
+            && matches!(last, Ok(Last::Unfinished(last)) if last.to == to.name)
+        {
+            return until_it_serves(context, current, &to).map(Some);
+        }
         let current = current.map(|it| it.name).unwrap_or_default();
         return meanwhile(context, &current, &to).map(Some);
     }
@@ -247,6 +255,15 @@ fn roll(context: &Context<'_>, current: &Installed, to: &Installed) -> Result<St
     let pump = to.path.join("bin/pump");
     let described = "Roll pump onto the build that its package brought";
     systemd::run_in_unit(UNIT, described, &pump, &["--quiet", "package", "roll"])?;
+    until_it_serves(context, current, to)
+}
+
+/// Waits for a roll in the unit, and tells how it is.
+fn until_it_serves(
+    context: &Context<'_>,
+    current: &Installed,
+    to: &Installed,
+) -> Result<String, Failure> {
     let begun = Instant::now();
     loop {
         let over = !systemd::is_busy(UNIT);

@@ -116,6 +116,13 @@ fn wanted(args: &VerifyArgs, context: &Context<'_>) -> Result<Vec<Installed>, Fa
 
 /// What the source offers, believed as for an upgrade.
 fn signed(args: &VerifyArgs, context: &Context<'_>) -> Result<Index, Failure> {
+    if context.layout.is_packaged() && args.source.is_none() {
+        return Err(Failure::new(
+            ExitStatus::PackageManager,
+            "the program comes from packages, whose signatures the package manager has checked",
+        )
+        .hint("run `dpkg --verify pumpd pump` or `rpm --verify pumpd pump`"));
+    }
     context.need_root("asking the source")?;
     let wish = source::wish(&context.layout, args.source.as_deref(), None)?;
     let trust = trust::find(&context.layout, args.trust_root.as_deref(), &wish.address)?;

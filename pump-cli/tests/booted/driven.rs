@@ -5,9 +5,9 @@ use std::process::{Child, Stdio};
 
 use pump_test::machine::{Machine, said};
 
-use super::asking::{json, must_exit, status};
+use super::asking::{must_exit, status};
 use super::packages::{
-    INSIDE, Packages, all_are, apt_install, machine, offer, under_load, watches_nothing,
+    INSIDE, Packages, all_are, apt_install, configure, machine, offer, under_load, watches_nothing,
 };
 
 /// Holds a lock as dpkg does (fcntl(2)) until its input ends.
@@ -52,10 +52,7 @@ fn hold_the_lock(machine: &Machine) -> Child {
 fn b16_p1_pump_upgrade_has_apt_bring_the_package_and_goes_onto_it_under_load() {
     let (machine, packages) = machine("pump-driven");
     apt_install(&machine, "first");
-    let install =
-        ["pump", "install", "--domain", "social.example", "--account", "alice", "--yes", "--json"];
-    let installed = json(&must_exit(&machine, 0, &install));
-    let password = installed["password"].as_str().expect("a password was made").to_owned();
+    let password = configure(&machine);
     watches_nothing(&machine);
     machine.must(&["sh", "-c", "echo 'lock_seconds = 1' >>/etc/pump/upgrade.toml"]);
     let begun = status(&machine);
@@ -82,6 +79,18 @@ fn b16_p1_pump_upgrade_has_apt_bring_the_package_and_goes_onto_it_under_load() {
     let told = said(&must_exit(&machine, 20, &["pump", "upgrade"]));
     assert!(told.contains("apt-mark unhold"), "{told}");
     machine.must(&["apt-mark", "unhold", "pumpd"]);
+    nothing_changed();
+
+    // What the administrator pins is not asked for.
+    machine.must(&[
+        "sh",
+        "-c",
+        "printf 'Package: pump pumpd\\nPin: version 0.1.0*\\nPin-Priority: 990\\n' >/etc/apt/preferences.d/mine",
+    ]);
+    let told = said(&must_exit(&machine, 0, &["pump", "upgrade"]));
+    assert!(told.contains("nothing to do"), "{told}");
+    must_exit(&machine, 0, &["pump", "upgrade", "--check"]);
+    machine.must(&["rm", "/etc/apt/preferences.d/mine"]);
     nothing_changed();
 
     let mut holder = hold_the_lock(&machine);
@@ -116,9 +125,18 @@ fn b16_p1_pump_upgrade_has_apt_bring_the_package_and_goes_onto_it_under_load() {
             assert!(told.contains("finishes pumpd") && told.contains("serves"), "{told}");
             all_are(&machine, &packages.second, &begun);
         });
+        step("pump rollback", &|| {
+            must_exit(&machine, 0, &["pump", "rollback", "--yes"]);
+            all_are(&machine, &packages.first, &begun);
+        });
+        step("pump upgrade again", &|| {
+            must_exit(&machine, 0, &["pump", "upgrade", "--zero-downtime"]);
+            all_are(&machine, &packages.second, &begun);
+        });
         step("after", &|| {});
     });
     assert_eq!(report.failures(), 0, "{report}");
+    assert!(report.requests() >= 20_000, "{report}");
     assert_ne!(packaged(&machine), first);
     assert_eq!(machine.must(&["dpkg", "--audit"]), "");
     let told = said(&must_exit(&machine, 0, &["pump", "upgrade"]));

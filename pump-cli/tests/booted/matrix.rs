@@ -13,8 +13,9 @@ use pump_test::fake::{Faults, faulty};
 use pump_test::machine::{Machine, said};
 
 use super::asking::{AT_MOST, json, must_exit, status};
+use super::packages::{self, INSIDE};
 use super::state::State;
-use super::{INSTALL, LISTEN, PUMP, machine};
+use super::{INSTALL, LISTEN, machine};
 
 const SIX: &str = "[::1]:8000";
 
@@ -281,13 +282,25 @@ fn matrix_behind_nginx_an_upgrade_is_not_noticed() {
     assert_eq!(status(&machine).workers_build.short(), releases.second);
 }
 
-/// From nothing to the first post, with the bundle at hand: told, and shown in the README.
+/// From nothing to the first post, with the bundle at hand or the packages: told, and shown in the README.
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test --long` runs it"]
 fn matrix_one_command_leads_from_a_bare_machine_to_the_first_post() {
     let (machine, _) = machine("pump-first");
+    posts_first(&machine, &[INSTALL, &["--account", "alice"]].concat());
+    let (machine, _) = packages::machine("pump-first-deb");
+    let line = format!(
+        "apt-get --quiet=2 install {INSIDE}/first/pump_*.deb {INSIDE}/first/pumpd_*.deb >&2 && \
+         pump install --domain social.example --account alice --yes --json"
+    );
+    posts_first(&machine, &["sh", "-c", &line]);
+}
+
+/// Runs a command that installs, and posts.
+#[track_caller]
+fn posts_first(machine: &Machine, command: &[&str]) {
     let begun = std::time::Instant::now();
-    let installed = json(&must_exit(&machine, 0, &[INSTALL, &["--account", "alice"]].concat()));
+    let installed = json(&must_exit(machine, 0, command));
     let commanded = begun.elapsed();
     let password = installed["password"].as_str().expect("a password was made").to_owned();
     machine.within(|| {
@@ -295,8 +308,9 @@ fn matrix_one_command_leads_from_a_bare_machine_to_the_first_post() {
         let alice = api.sign_in("alice", &password).expect("alice can sign in");
         api.post(&alice, "hello").expect("it is posted");
     });
+    let command = command[0];
     eprintln!(
-        "`{PUMP} install` took {commanded:?}, the first post was there after {:?}",
+        "`{command} …` took {commanded:?}, the first post was there after {:?}",
         begun.elapsed()
     );
 }

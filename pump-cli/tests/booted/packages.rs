@@ -74,6 +74,15 @@ pub(crate) fn apt_install(machine: &Machine, which: &str) -> String {
     said(&must_exit(machine, 0, &["sh", "-c", &line]))
 }
 
+/// `pump install` with an account; returns its password.
+#[track_caller]
+pub(crate) fn configure(machine: &Machine) -> String {
+    let install =
+        ["pump", "install", "--domain", "social.example", "--account", "alice", "--yes", "--json"];
+    let installed = json(&must_exit(machine, 0, &install));
+    installed["password"].as_str().expect("a password was made").to_owned()
+}
+
 /// What is new is current at once: the next step need not wait until it was watched.
 #[track_caller]
 pub(crate) fn watches_nothing(machine: &Machine) {
@@ -367,6 +376,11 @@ fn a_policy_and_a_hold_are_obeyed_and_the_upgrade_is_finished_by_hand() {
     machine.must(&["dpkg", "--audit"]);
     let told = said(&must_exit(&machine, 10, &["pump", "upgrade", "--check"]));
     assert!(told.contains(&packages.second), "{told}");
+    let waits = format!("the package brought {}", packages.second);
+    for words in [["pump", "status"], ["pump", "doctor"]] {
+        let told = said(&must_exit(&machine, 0, &words));
+        assert!(told.contains(&waits) && told.contains("pump upgrade"), "{told}");
+    }
 
     // What a crash starts is what was proven.
     machine.must(&["systemctl", "restart", "pumpd.service"]);
@@ -383,11 +397,8 @@ fn p1_p4_p8_packages_install_upgrade_downgrade_and_purge_without_a_lost_request(
     let before = State::of(&machine);
     let told = apt_install(&machine, "first");
     assert!(told.contains("sudo pump install"), "{told}");
-    let install =
-        ["pump", "install", "--domain", "social.example", "--account", "alice", "--yes", "--json"];
-    let installed = json(&must_exit(&machine, 0, &install));
+    let password = configure(&machine);
     watches_nothing(&machine);
-    let password = installed["password"].as_str().expect("a password was made").to_owned();
     let score = ["systemd-analyze", "security", "--no-pager", "--threshold=11", "pumpd.service"];
     machine.must(&score);
     let begun = status(&machine);

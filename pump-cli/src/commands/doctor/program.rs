@@ -1,6 +1,7 @@
 //! The releases: what starts, what can be gone back to, what was left unfinished.
 
 use std::fs;
+use std::path::Path;
 
 use pump_control::Layout;
 
@@ -20,7 +21,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     let mut all = vec![current(context, &releases), previous(context, &releases)];
     all.extend(leftovers(context));
     all.extend(link(&context.layout));
-    all.extend(ahead(context));
+    all.extend(package(context));
     all.extend(strangers(context));
     all
 }
@@ -119,6 +120,25 @@ fn link(layout: &Layout) -> Option<Finding> {
     }
 }
 
+/// What a package has unpacked: whether it is whole, and not ahead of what serves.
+fn package(context: &Context<'_>) -> Option<Finding> {
+    if !context.layout.is_packaged() {
+        return None;
+    }
+    let payload = Path::new(Layout::PAYLOAD);
+    if let Err(error) = bundle::verify(payload) {
+        let again = match ownership::owner_of(&payload.join("RELEASE.json")) {
+            Some(owner) if owner.manager == "rpm" => "sudo dnf reinstall pumpd pump",
+            _ => "sudo apt-get install --reinstall pumpd pump",
+        };
+        let found = format!("what the package brought is not whole: {error}");
+        const WHY: &str = "the server cannot go onto it, and goes on with the copy that it has";
+        return Some(Finding::broken("package", found, WHY).hint(format!("run `{again}`")));
+    }
+    let fine = || Finding::fine("package", "what the package brought is whole and does not wait");
+    Some(ahead(context).unwrap_or_else(fine))
+}
+
 /// A package that is ahead of what serves.
 fn ahead(context: &Context<'_>) -> Option<Finding> {
     let status = control::status(&context.layout.control_socket()).ok();
@@ -135,7 +155,7 @@ fn strangers(context: &Context<'_>) -> Option<Finding> {
     if context.layout.is_private() || context.layout.is_packaged() {
         return None;
     }
-    let brought = std::path::Path::new(Layout::PAYLOAD).join("bin/pumpd");
+    let brought = Path::new(Layout::PAYLOAD).join("bin/pumpd");
     let owner = ownership::owner_of(&brought)?;
     Some(
         Finding::remark(

@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::context::Context;
 use crate::control::{self, ControlError};
 use crate::daemon::Daemon;
+use crate::passage::{self, Last};
 use crate::releases::Releases;
 use crate::service;
 use crate::systemd;
@@ -66,15 +67,7 @@ fn running(context: &Context<'_>, status: &Status) -> Vec<Finding> {
         && current.info.build.to_string() != status.workers_build.build
         && status.phase == Phase::Running
     {
-        let (serves, starts) = (status.workers_build.short(), current.name);
-        all.push(
-            Finding::broken(
-                "serves",
-                format!("{serves} serves and {starts} is current"),
-                "another release than the one that serves would start after a crash",
-            )
-            .hint(format!("run `{pump} upgrade` or `{pump} restart`")),
-        );
+        all.push(not_current(context, &status.workers_build.short(), &current.name));
     }
     all.extend(
         status
@@ -83,6 +76,26 @@ fn running(context: &Context<'_>, status: &Status) -> Vec<Finding> {
             .map(|note| Finding::remark("server", note.clone(), "the server says so itself")),
     );
     all
+}
+
+/// Another release serves than the one that starts: as it has to be while it is watched, and not otherwise.
+fn not_current(context: &Context<'_>, serves: &str, starts: &str) -> Finding {
+    let pump = service::command(context);
+    let next = match passage::last(&context.layout) {
+        Ok(Last::Unfinished(last)) if last.owner.lives() => {
+            let text =
+                format!("{serves} serves and is watched, {starts} is current until that is over");
+            return Finding::fine("serves", text);
+        }
+        Ok(Last::Unfinished(_)) => "resume",
+        _ => "upgrade",
+    };
+    Finding::broken(
+        "serves",
+        format!("{serves} serves and {starts} is current"),
+        "another release than the one that serves would start after a crash",
+    )
+    .hint(format!("run `{pump} {next}`"))
 }
 
 /// What workers have given up on top of the units' sandbox.

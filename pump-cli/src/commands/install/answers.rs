@@ -77,8 +77,9 @@ impl Answers {
 
     /// The command that gives these answers without being asked, for the release `from` there.
     pub(super) fn command(&self, from: &Path, context: &Context<'_>) -> String {
-        // What `install.sh` fetched is gone when this is read.
-        let from = (!from.starts_with(std::env::temp_dir())).then_some(from);
+        // What `install.sh` fetched is gone when this is read, and what a package brought needs no name.
+        let named = !from.starts_with(std::env::temp_dir()) && !context.layout.is_packaged();
+        let from = named.then_some(from);
         let words: Vec<String> = self.words(from).iter().map(|word| quoted(word)).collect();
         format!("{} {}", crate::service::command(context), words.join(" "))
     }
