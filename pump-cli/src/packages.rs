@@ -28,6 +28,9 @@ const OURS: [&str; 2] = ["pumpd", "pump"];
 /// Those that may come with them.
 const WITH_OURS: [&str; 1] = ["pump-archive-keyring"];
 
+/// The unit in which a roll outlives the script that asked for it.
+pub(crate) const ROLL_UNIT: &str = "pump-package-upgrade.service";
+
 /// Tells the scripts of a package that whoever has it installed goes on with what it brings.
 pub(crate) const DRIVEN: &str = "PUMP_UPGRADE_GOES_ON";
 

@@ -17,12 +17,13 @@ use super::upgrade::packaged;
 use crate::bundle;
 use crate::context::Context;
 use crate::journal::Journal;
-use crate::packages::{Ahead, DRIVEN};
+use crate::notify::{self, Event, Facts};
+use crate::packages::{Ahead, DRIVEN, ROLL_UNIT};
 use crate::passage::{self, Last};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::{self, Consent, Step};
-use crate::{control, figures, hold, lock, service, systemd, tool};
+use crate::{control, figures, hold, lock, service, source, systemd, tool};
 
 /// How long the scripts wait for the new workers. The roll goes on alone after that.
 const SCRIPT_WAITS: Duration = Duration::from_secs(60);
@@ -36,9 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Packages that come one after the other while the one before is rolled onto or watched. The next are for
 /// `pump upgrade`.
 const MOST_IN_A_ROW: u32 = 8;
-
-/// The unit in which a roll outlives the script that asked for it.
-const UNIT: &str = "pump-package-upgrade.service";
 
 /// What an administrator forbids maintainer scripts with (invoke-rc.d(8)).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -91,17 +89,42 @@ pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
     if std::env::var_os(DRIVEN).is_some() {
         return Ok(ExitStatus::Done);
     }
-    match configured(context) {
-        Ok(None) => {}
-        Ok(Some(told)) => context.report.say(told),
-        Err(failure) => context.report.warn(format_args!(
-            "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one when that is mended{}",
-            failure.error,
-            failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default()
-        )),
-    }
-    figures::publish(&context.layout, context.report);
+    let told = match configured(context) {
+        Ok(told) => {
+            told.iter().for_each(|told| context.report.say(told));
+            told.unwrap_or_default()
+        }
+        Err(failure) => {
+            let told = format!(
+                "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one when that is \
+                 mended{}",
+                failure.error,
+                failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default()
+            );
+            context.report.warn(&told);
+            told
+        }
+    };
+    tell_who_looks_elsewhere(context, &told);
     Ok(ExitStatus::Done)
+}
+
+/// Figures, and the `[notify]` command where a build waits: a script's words are read by nobody at night.
+fn tell_who_looks_elsewhere(context: &Context<'_>, told: &str) {
+    let layout = &context.layout;
+    figures::publish(layout, context.report);
+    let server = control::status(&layout.control_socket()).ok();
+    let Some(ahead) = Ahead::of(layout, server.as_ref()) else { return };
+    // A roll that failed has told of itself.
+    let rolled = Journal::of(layout).rejected(&ahead.brought);
+    let Ok(policy) = source::policy(layout) else { return };
+    if rolled.is_ok_and(|rolled| rolled.is_none()) {
+        let (from, to) = (&ahead.serves, Some(ahead.brought.as_str()));
+        let facts = Facts { from, to, exit: ExitStatus::Held, text: told };
+        if let Err(error) = notify::tell(&policy, Event::Held, &facts) {
+            context.report.warn(format_args!("nobody was notified: {error:#}"));
+        }
+    }
 }
 
 /// Rolls onto what was unpacked, and then onto what was unpacked meanwhile, whatever became of the former, unless
@@ -144,13 +167,13 @@ fn left_alone(context: &Context<'_>, current: &str, to: &str) -> Result<Option<S
 fn configured(context: &Context<'_>) -> Result<Option<String>, Failure> {
     let begun = Instant::now();
     // One that came just before this ends soon, or is watched for minutes and goes onto this one then.
-    while systemd::is_moving(UNIT) && begun.elapsed() < ENDS_SOON {
+    while systemd::is_moving(ROLL_UNIT) && begun.elapsed() < ENDS_SOON {
         std::thread::park_timeout(LOOK_EVERY);
     }
     let releases = Releases::of(&context.layout);
     let to = packaged::payload(&releases)?;
     let current = releases.current()?;
-    if systemd::is_moving(UNIT) {
+    if systemd::is_moving(ROLL_UNIT) {
         // Of an earlier run of this very script, which was killed.
         let last = passage::last(&context.layout);
         if let Some(current) = &current
@@ -254,7 +277,7 @@ fn serves(context: &Context<'_>, release: &Installed) -> bool {
 fn roll(context: &Context<'_>, current: &Installed, to: &Installed) -> Result<String, Failure> {
     let pump = to.path.join("bin/pump");
     let described = "Roll pump onto the build that its package brought";
-    systemd::run_in_unit(UNIT, described, &pump, &["--quiet", "package", "roll"])?;
+    systemd::run_in_unit(ROLL_UNIT, described, &pump, &["--quiet", "package", "roll"])?;
     until_it_serves(context, current, to)
 }
 
@@ -266,7 +289,7 @@ fn until_it_serves(
 ) -> Result<String, Failure> {
     let begun = Instant::now();
     loop {
-        let over = !systemd::is_busy(UNIT);
+        let over = !systemd::is_busy(ROLL_UNIT);
         if serves(context, to) && (over || begun.elapsed() < SCRIPT_WAITS) {
             return Ok(format!("{} serves; no connection was closed for it", to.name));
         }

@@ -8,8 +8,10 @@ use std::path::Path;
 use pump_control::Layout;
 use pump_control::control::Status;
 
+use super::ROLL_UNIT;
 use crate::bundle;
 use crate::releases::Releases;
+use crate::systemd;
 
 /// What was brought, and what serves in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +39,8 @@ impl Ahead {
             None => current.name,
         };
         let brought = brought.name();
-        (brought != serves).then_some(Self { brought, serves })
+        // While another one is rolled onto or watched, it is the next.
+        (brought != serves && !systemd::is_busy(ROLL_UNIT)).then_some(Self { brought, serves })
     }
 
     /// For people.

@@ -47,6 +47,11 @@ const REPACK: &str = r#"rm -rf /run/next; mkdir -p /run/next/bin; cd /run/next
     cp bin/pumpd pumpd/usr/lib/pump/bin/; cp RELEASE.json FILES pumpd/usr/lib/pump/
     for name in pump pumpd; do dpkg-deb -Znone --build $name .; done"#;
 
+/// Whoever is responsible wants to be told.
+const NOTIFY: &str = r#"printf '#!/bin/sh\necho $PUMP_EVENT $PUMP_TO >>/var/log/notified\n' >/usr/local/bin/tell
+    chmod +x /usr/local/bin/tell
+    printf '[notify]\ncommand = ["/usr/local/bin/tell"]\n' >>/etc/pump/upgrade.toml"#;
+
 fn shell(machine: &Machine, script: &str, words: &[&str]) {
     machine.must(&[&["sh", "-ec", script, "sh"], words].concat());
 }
@@ -133,9 +138,11 @@ fn what_unattended_upgrades_brings_and_may_not_serve_waits_and_is_told_of() {
     let (machine, packages) = machine_with("pump-waits", &ALONE);
     installed(&machine, &packages);
     must_exit(&machine, 0, &["pump", "auto-upgrade", "enable"]);
+    shell(&machine, NOTIFY, &[]);
     let begun = status(&machine);
     a_day_passes(&machine);
     all_are(&machine, &packages.second, &begun);
+    let mut notified = format!("confirmed {}\n", packages.second);
     let figures = figures_of(&machine);
     assert_eq!(figures("pump_rolls_total{outcome=\"done\"}"), 1.0);
     assert_eq!(figures("pump_upgrade_available{target=\"\"}"), 0.0);
@@ -144,9 +151,9 @@ fn what_unattended_upgrades_brings_and_may_not_serve_waits_and_is_told_of() {
     assert!(!log(&machine).contains("goes on serving"), "{}", log(&machine));
 
     // One that fails, and one that may not run beside what serves.
-    for (version, faults, why) in [
-        ("0.1.2", Faults { exits: Some(3), ..Faults::default() }, "it exited with 3"),
-        ("0.1.3", Faults { magic: Some(99), ..Faults::default() }, "the other one 99"),
+    for (version, faults, why, event) in [
+        ("0.1.2", Faults { exits: Some(3), ..Faults::default() }, "it exited with 3", "failed"),
+        ("0.1.3", Faults { magic: Some(99), ..Faults::default() }, "the other one 99", "held"),
     ] {
         let brought = next(&machine, version, faults);
         a_day_passes(&machine);
@@ -168,6 +175,8 @@ fn what_unattended_upgrades_brings_and_may_not_serve_waits_and_is_told_of() {
         assert_eq!(figures("pump_rolls_total{outcome=\"failed\"}"), 1.0);
         assert_eq!(figures("pump_latched"), 1.0);
         assert_eq!(figures("pump_upgrade_last_upgrade_timestamp_seconds"), since);
+        notified += &format!("{event} {brought}\n");
+        assert_eq!(machine.must(&["cat", "/var/log/notified"]), notified);
         let told = machine.must(&["pump", "metrics", "--upgrades"]);
         assert!(told.contains("pump_upgrade_rejected{release=\"0.1.2+"), "{told}");
     }
