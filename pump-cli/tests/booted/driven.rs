@@ -139,6 +139,9 @@ fn b16_p1_pump_upgrade_has_apt_bring_the_package_and_goes_onto_it_under_load() {
     assert!(report.requests() >= 20_000, "{report}");
     assert_ne!(packaged(&machine), first);
     assert_eq!(machine.must(&["dpkg", "--audit"]), "");
+    // The package's own scripts left it to who had it installed.
+    let scripts = ["journalctl", "--quiet", "--unit=pump-package-upgrade.service"];
+    assert_eq!(machine.must(&scripts), "");
     let told = said(&must_exit(&machine, 0, &["pump", "upgrade"]));
     assert!(told.contains("nothing to do"), "{told}");
     let history = said(&must_exit(&machine, 0, &["pump", "history", "--verify"]));
