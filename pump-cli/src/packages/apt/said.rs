@@ -60,6 +60,10 @@ impl Said {
             (ExitStatus::Locked, "run it again when whoever holds the lock has ended")
         } else if has(&["dpkg was interrupted"]) {
             (ExitStatus::Preflight, "run `sudo dpkg --configure -a`, and this again")
+        } else if has(&["half-installed", "bad inconsistent state"]) {
+            // It was cut while it unpacked: there is nothing whole to configure.
+            let again = "run `sudo apt-get install --reinstall pumpd pump`, and this again";
+            (ExitStatus::Preflight, again)
         } else if has(&["is not valid yet", "is expired", "Release file expired"]) {
             (ExitStatus::Expired, "ask whoever runs the source, and look at the clock")
         } else if has(&["NO_PUBKEY", "BADSIG", "EXPKEYSIG", "not signed", "Hash Sum mismatch"]) {
