@@ -35,7 +35,7 @@ use pump_test::Api;
 use pump_test::load::{Load, Plan};
 use pump_test::machine::{Machine, said};
 
-use asking::{AT_MOST, json, must_exit, status};
+use asking::{AT_MOST, drop_in, json, must_exit, status, until_it_is_watched};
 use releases::Releases;
 use state::State;
 
@@ -205,10 +205,7 @@ fn an_installation_that_is_refused_or_fails_leaves_the_machine_as_it_was() {
     assert_eq!(start.differences(&State::of(&machine)), [""; 0]);
 
     // A service that cannot start: the failure comes when nearly all has been done.
-    machine.must(&["mkdir", "/etc/systemd/system/pumpd.service.d"]);
-    let drop_in = "printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' \
-                   >/etc/systemd/system/pumpd.service.d/broken.conf";
-    machine.must(&["sh", "-c", drop_in]);
+    drop_in(&machine, "pumpd.service", "[Service]\nExecStart=\nExecStart=/bin/false\n");
     machine.must(&["systemd-sysusers", "--inline", "u pump - - - -"]);
     let start = State::of(&machine);
     let output = machine.run(INSTALL).expect("a command can be run");
@@ -282,14 +279,8 @@ fn the_timer_s_service_upgrades_by_itself_from_its_own_sandbox() {
     let (machine, releases) = machine("pump-timer");
     must_exit(&machine, 0, &[INSTALL, &["--data-dir", "/srv/people"]].concat());
     // Wherever the data is, it can be copied before an upgrade.
-    machine.must(&[
-        "sh",
-        "-ec",
-        "mkdir /etc/systemd/system/pump-upgrade.service.d
-         printf '[Service]\\nExecStartPre=/opt/pump/current/bin/pump backup\\n' \
-             >/etc/systemd/system/pump-upgrade.service.d/copied.conf
-         systemctl daemon-reload",
-    ]);
+    let copies = "[Service]\nExecStartPre=/opt/pump/current/bin/pump backup\n";
+    drop_in(&machine, "pump-upgrade.service", copies);
     machine.must(&["sh", "-c", "echo 'bake_seconds = 3' >>/etc/pump/upgrade.toml"]);
     must_exit(&machine, 0, &["systemctl", "start", "pump-upgrade.service"]);
     let before = status(&machine);
@@ -344,15 +335,9 @@ fn an_uninstall_ends_a_timed_upgrade_and_leaves_a_typed_one_alone() {
     assert_eq!(machine.must(&["systemctl", "is-active", "pump-upgrade.timer"]).trim(), "active");
     assert_eq!(machine.must(&["systemctl", "is-active", "pumpd.service"]).trim(), "active");
 
-    machine.must(&[
-        "sh",
-        "-ec",
-        "mkdir /etc/systemd/system/pump-upgrade.service.d
-         printf '[Service]\\nExecStart=\\nExecStart=flock /var/lib/pump-upgrade sleep 600\\n' \
-             >/etc/systemd/system/pump-upgrade.service.d/slow.conf
-         systemctl daemon-reload
-         systemctl start --no-block pump-upgrade.service",
-    ]);
+    let slow = "[Service]\nExecStart=\nExecStart=flock /var/lib/pump-upgrade sleep 600\n";
+    drop_in(&machine, "pump-upgrade.service", slow);
+    machine.must(&["systemctl", "start", "--no-block", "pump-upgrade.service"]);
     pump_test::eventually(AT_MOST, || {
         let free = machine.run(&["flock", "--nonblock", records, "true"]).expect("it can be run");
         if free.status.success() { Err(said(&free)) } else { Ok(()) }
@@ -380,11 +365,7 @@ fn b15_an_upgrade_on_a_terminal_that_is_lost_goes_on_in_a_unit_of_its_own() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .expect("nsenter can be run");
-    let journal = machine.path("/var/lib/pump-upgrade/journal.jsonl");
-    pump_test::eventually(AT_MOST, || {
-        let text = std::fs::read_to_string(&journal).unwrap_or_default();
-        if text.contains(r#""state":"baking""#) { Ok(()) } else { Err(text) }
-    });
+    until_it_is_watched(&machine);
     let kill = r#"for one in /proc/[0-9]*; do
         if [ "$(cat $one/comm)" = script ]; then kill -9 "${one#/proc/}"; fi; done"#;
     machine.must(&["sh", "-c", kill]);

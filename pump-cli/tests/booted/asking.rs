@@ -34,3 +34,23 @@ pub(crate) fn status(machine: &Machine) -> Status {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
 }
+
+/// Puts an administrator's drop-in beside a unit, and has systemd read it.
+#[track_caller]
+pub(crate) fn drop_in(machine: &Machine, unit: &str, text: &str) {
+    let folder = format!("/etc/systemd/system/{unit}.d");
+    machine.must(&["mkdir", "-p", &folder]);
+    let file = machine.path(&format!("{folder}/mine.conf"));
+    std::fs::write(file, text).expect("a file can be put there");
+    machine.must(&["systemctl", "daemon-reload"]);
+}
+
+/// Waits until an upgrade has come so far that the new release serves and is watched.
+#[track_caller]
+pub(crate) fn until_it_is_watched(machine: &Machine) {
+    let journal = machine.path("/var/lib/pump-upgrade/journal.jsonl");
+    pump_test::eventually(AT_MOST, || {
+        let text = std::fs::read_to_string(&journal).unwrap_or_default();
+        if text.contains(r#""state":"baking""#) { Ok(()) } else { Err(text) }
+    });
+}

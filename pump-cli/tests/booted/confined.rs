@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use pump_test::fake::{Faults, faulty};
 use pump_test::machine::{Machine, said};
 
-use super::asking::{AT_MOST, must_exit, status};
+use super::asking::{AT_MOST, drop_in, must_exit, status};
 use super::{INSTALL, machine};
 
 /// The number of SIGSYS, by which seccomp ends a process.
@@ -135,19 +135,12 @@ fn an_administrator_s_drop_in_that_weakens_the_sandbox_is_named_with_the_line() 
     }
     let told = said(&must_exit(&machine, 0, &["pump", "doctor"]));
     assert!(told.contains("no drop-in takes anything"), "{told}");
-    machine.must(&[
-        "sh",
-        "-ec",
-        "mkdir /etc/systemd/system/pumpd.service.d
-         printf '[Service]\\nNoNewPrivileges=no\\nProtectSystem=full\\nMemoryMax=2G\\n' \
-             >/etc/systemd/system/pumpd.service.d/mine.conf
-         mkdir /etc/systemd/system/pump-upgrade.service.d /etc/systemd/system/pumpd.socket.d
-         printf '[Service]\\nReadWritePaths=/srv/pump\\nReadWritePaths=/etc\\n' \
-             >/etc/systemd/system/pump-upgrade.service.d/mine.conf
-         printf '[Socket]\\nListenStream=/run/pump/http.sock\\nSocketMode=0666\\n' \
-             >/etc/systemd/system/pumpd.socket.d/mine.conf
-         systemctl daemon-reload",
-    ]);
+    let service = "[Service]\nNoNewPrivileges=no\nProtectSystem=full\nMemoryMax=2G\n";
+    drop_in(&machine, "pumpd.service", service);
+    let upgrade = "[Service]\nReadWritePaths=/srv/pump\nReadWritePaths=/etc\n";
+    drop_in(&machine, "pump-upgrade.service", upgrade);
+    let socket = "[Socket]\nListenStream=/run/pump/http.sock\nSocketMode=0666\n";
+    drop_in(&machine, "pumpd.socket", socket);
     let told = said(&must_exit(&machine, 0, &["pump", "doctor"]));
     for line in [
         "pumpd.service.d/mine.conf` has `NoNewPrivileges=no`",

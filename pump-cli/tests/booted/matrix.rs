@@ -12,7 +12,7 @@ use pump_test::Api;
 use pump_test::fake::{Faults, faulty};
 use pump_test::machine::{Machine, said};
 
-use super::asking::{AT_MOST, json, must_exit, status};
+use super::asking::{AT_MOST, json, must_exit, status, until_it_is_watched};
 use super::packages::{self, INSIDE};
 use super::state::State;
 use super::{INSTALL, LISTEN, machine};
@@ -190,11 +190,7 @@ fn matrix_a_reboot_in_any_state_ends_with_a_proven_release_that_serves() {
         .stderr(Stdio::null())
         .spawn()
         .expect("nsenter can be run");
-    let journal = machine.path("/var/lib/pump-upgrade/journal.jsonl");
-    pump_test::eventually(AT_MOST, || {
-        let text = std::fs::read_to_string(&journal).unwrap_or_default();
-        if text.contains(r#""state":"baking""#) { Ok(()) } else { Err(text) }
-    });
+    until_it_is_watched(&machine);
     comes_up(&mut machine, true, &releases.first);
     upgrade.wait().expect("our own child");
     releases.carry(&machine);

@@ -5,21 +5,16 @@ use std::fs;
 use pump_test::Api;
 use pump_test::machine::{Machine, said};
 
-use super::asking::{AT_MOST, json, must_exit, status};
+use super::asking::{AT_MOST, drop_in, json, must_exit, status};
 use super::{INSTALL, LISTEN, machine};
 
 /// Has the timer elapse every other second, as an administrator may say.
 #[track_caller]
 fn looks_often(machine: &Machine) {
-    machine.must(&[
-        "sh",
-        "-ec",
-        "mkdir /etc/systemd/system/pump-upgrade.timer.d
-         printf '[Timer]\\nOnCalendar=\\nOnCalendar=*:*:0/2\\nRandomizedDelaySec=0\\nAccuracySec=100ms\\n' \
-             >/etc/systemd/system/pump-upgrade.timer.d/often.conf
-         systemctl daemon-reload
-         systemctl restart pump-upgrade.timer",
-    ]);
+    let often =
+        "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/2\nRandomizedDelaySec=0\nAccuracySec=100ms\n";
+    drop_in(machine, "pump-upgrade.timer", often);
+    machine.must(&["systemctl", "restart", "pump-upgrade.timer"]);
 }
 
 /// Waits until the timer's last look ended with this status.

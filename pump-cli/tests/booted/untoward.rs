@@ -6,7 +6,7 @@ use std::process::Command;
 use pump_test::fake::{Faults, faulty};
 use pump_test::machine::{Machine, said};
 
-use super::asking::{AT_MOST, json, must_exit, status};
+use super::asking::{AT_MOST, drop_in, json, must_exit, status};
 use super::packages::{
     INSIDE, Packages, all_are, apt_install, configure, machine, machine_with, under_load,
     watches_nothing,
@@ -258,8 +258,7 @@ fn what_a_configuration_needs_of_the_units_is_in_drop_ins_that_go_with_the_packa
     let install = ["pump", "install", "--domain", "social.example", "--yes", "--listen", listen];
     must_exit(&machine, 0, &[&install[..], &["--data-dir", "/srv/pump"]].concat());
     machine.must(&["sh", "-c", "echo 'bake_seconds = 300' >>/etc/pump/upgrade.toml"]);
-    let mine = "/etc/systemd/system/pumpd.service.d/mine.conf";
-    machine.must(&["sh", "-c", &format!("printf '[Service]\\nMemoryMax=1G\\n' >{mine}")]);
+    drop_in(&machine, "pumpd.service", "[Service]\nMemoryMax=1G\n");
     let unit = machine.must(&["systemctl", "cat", "pumpd.service", "pumpd.socket"]);
     for line in ["ReadWritePaths=/srv/pump", "NoExecPaths=/srv/pump", "ListenStream=127.0.0.1:80"] {
         assert!(unit.lines().any(|found| found == line), "{line}: {unit}");
@@ -281,7 +280,8 @@ fn what_a_configuration_needs_of_the_units_is_in_drop_ins_that_go_with_the_packa
     machine.must(&["apt-get", "purge", "--yes", "pumpd", "pump"]);
     assert!(!machine.path("/var/lib/pump-upgrade").exists());
     assert!(!machine.path(shipped).exists());
-    assert!(machine.path(mine).exists(), "it is the administrator's");
+    let mine = machine.path("/etc/systemd/system/pumpd.service.d/mine.conf");
+    assert!(mine.exists(), "it is the administrator's");
     assert!(machine.path("/srv/pump/pump.sqlite3").exists(), "a data folder elsewhere stays");
 }
 
