@@ -9,6 +9,7 @@ use pump_control::control::{Ask, Reply, Restart};
 use pump_control::{ExitStatus, Layout};
 
 use crate::context::Context;
+use crate::passage::{self, Last, State};
 use crate::releases::Releases;
 use crate::report::Ended;
 use crate::{control, roll, service};
@@ -76,14 +77,27 @@ fn candidate(context: &Context<'_>) -> Option<PathBuf> {
     // libraries, a changed configuration) does not ask for the release before.
     let serves = control::status(&context.layout.control_socket()).ok().and_then(|status| {
         let release = releases.with_build(&status.workers_build.build.parse().ok()?)?;
-        (release.name != current.name && release.pumpd() == status.workers_build.path)
-            .then_some(release)
+        (release.name != current.name
+            && release.pumpd() == status.workers_build.path
+            && may_be_watched(context, &release.name))
+        .then_some(release)
     });
     match serves {
         Some(release) => Some(release.pumpd()),
         None if context.layout.is_private() => None,
         // The master remembers what it was started from, and that tree is gone after `pump adopt`.
         None => Some(Layout::pumpd_in(&context.layout.current())).filter(|pumpd| pumpd.exists()),
+    }
+}
+
+/// Whether an upgrade onto this release is under way. One that has ended elsewhere, or goes back, leaves the release
+/// before: where that failed, a restart is how it is tried again.
+fn may_be_watched(context: &Context<'_>, release: &str) -> bool {
+    match passage::last(&context.layout) {
+        Ok(Last::Unfinished(last)) => last.to == release && last.state != State::RollingBack,
+        Ok(Last::Ended) => false,
+        // Of a later `pump`, or root's, whom the service's user cannot ask: what serves is safe to stay with.
+        Ok(Last::Later) | Err(_) => true,
     }
 }
 

@@ -93,6 +93,9 @@ fn b11_where_going_back_fails_it_is_told_and_what_serves_goes_on() {
     // The unit runs the new release, degraded and not dead, and says so.
     assert_eq!(master.status().workers_build.build, bad.info().build.to_string());
     place.pump(TIMER).ended(20, "left alone");
+    // What the hint says tries the way back again, and does not stay: the master is left to its `current`.
+    place.pump(&["restart", "--wait"]).ended(62, "worker 5 ended with exit 9");
+    assert_eq!(master.asked().last().expect("it was asked").candidate, None);
 }
 
 #[test]
