@@ -16,8 +16,9 @@
 //! one to leave only when a ready one more than needed is there; the first new one is the canary, and
 //! the rest wait for its verdict. Settling waits for the last old worker to be gone. Rehearsing and
 //! replacing are for a candidate that is another build than the master's, and for a master whose
-//! libraries were replaced. Whatever goes wrong once a new worker was started, the roll goes back. Every stage and every worker that is on its way has a
-//! deadline, and [`Cluster::deadline`] is the nearest of them.
+//! libraries were replaced. Whatever goes wrong once a new worker was started, the roll goes back. Every
+//! stage and every worker that is on its way has a deadline, and [`Cluster::deadline`] is the nearest of
+//! them.
 //!
 //! `roll` has the stages and `endings` how they end, `converge` who is started and asked to leave, `losses` what becomes of a worker
 //! that fails, `carried` how all of it survives the master.
