@@ -273,19 +273,24 @@ fn p5_a_master_that_is_killed_while_it_stops_is_followed_by_a_sound_one() {
     let mut cluster = held();
     let mut connection = connect(&cluster);
     connection.write_all(UPLOAD).expect("open");
-    let workers = pids(&cluster.workers());
+    let old = cluster.workers();
     cluster.ask(Ask::Stop);
     cluster.eventually(|status| status.phase == Phase::Stopping);
     kill(&mut cluster);
     // What the new one has kept is its own, and not what had the same name before.
     let fresh = pids(&cluster.workers());
-    let fresh: Vec<u32> = fresh.into_iter().filter(|pid| !workers.contains(pid)).collect();
+    let fresh: Vec<u32> = fresh.into_iter().filter(|pid| !pids(&old).contains(pid)).collect();
     kill(&mut cluster);
     let status = cluster.eventually(|status| status.workers.len() == 2);
     let mut served: Vec<u32> = status.workers.iter().map(|one| one.pid).collect();
     served.sort_unstable();
     assert_eq!(served, fresh, "{}", cluster.log());
     assert_eq!(cluster.api().call("GET", "/", &[], b"").expect("an answer").status, 200);
+    // The one that had the upload is nobody's, and ends with it.
+    drop(connection);
+    pump_test::eventually(std::time::Duration::from_secs(30), || {
+        if old.iter().any(Process::lives) { Err(&old) } else { Ok(()) }
+    });
 }
 
 /// What it missed while it stood still, it is told when it goes on.
