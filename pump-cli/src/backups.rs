@@ -23,7 +23,7 @@ use crate::daemon::{Daemon, Identity};
 use crate::report::Failure;
 use crate::{atomic_file, lock};
 
-pub(crate) use before::before;
+pub(crate) use before::{before, before_first};
 
 /// How many copies are kept by default. The newest one from before a change of the schema stays besides.
 pub(crate) const KEPT: usize = 5;
@@ -39,7 +39,7 @@ const MAX_RECORD: u64 = 64 * 1024;
 pub(crate) struct Record {
     /// When it was made.
     pub(crate) at: Timestamp,
-    /// The release that was current.
+    /// The release that was current, or that there was none any more.
     pub(crate) release: String,
     /// The release whose schema the database was about to get.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use pump_control::control::{Worker, WorkerState};
 use pump_control::{ExitStatus, Layout};
 
-use super::upgrade::packaged;
+use super::upgrade::{self, packaged};
 use crate::bundle;
 use crate::context::Context;
 use crate::journal::Journal;
@@ -23,7 +23,7 @@ use crate::passage::{self, Last};
 use crate::releases::{Installed, Releases};
 use crate::report::{Ended, Failure};
 use crate::switch::{self, Consent, Step};
-use crate::{control, figures, hold, lock, service, source, systemd, tool};
+use crate::{backups, control, figures, hold, lock, service, source, systemd, tool};
 
 /// How long the scripts wait for the new workers. The roll goes on alone after that.
 const SCRIPT_WAITS: Duration = Duration::from_secs(60);
@@ -95,12 +95,20 @@ pub(crate) fn run(args: PackageArgs, context: &Context<'_>) -> Ended {
             told.unwrap_or_default()
         }
         Err(failure) => {
-            let told = format!(
-                "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one when that is \
-                 mended{}",
-                failure.error,
-                failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default()
-            );
+            let hint = failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+            let current = Releases::of(&context.layout).current();
+            let told = if current.is_ok_and(|current| current.is_none()) {
+                format!(
+                    "nothing was started: {}. `sudo pump install` does it when that is mended{hint}",
+                    failure.error
+                )
+            } else {
+                format!(
+                    "pump goes on with the build it has: {}. `pump upgrade` goes onto the new one when that is \
+                     mended{hint}",
+                    failure.error
+                )
+            };
             context.report.warn(&told);
             told
         }
@@ -216,14 +224,23 @@ fn configured(context: &Context<'_>) -> Result<Option<String>, Failure> {
 }
 
 /// What the first package brought becomes current, and serves where one that was removed has served before.
+///
+/// # Errors
+/// Those of copying what that one has left; nothing is current then.
 fn first(context: &Context<'_>, releases: &Releases, to: &Installed) -> Result<String, Failure> {
     let config = context.layout.config();
+    // The package was here before and left its configuration and data.
+    let was_here = config.exists();
     {
         let _lock = lock::take(&context.layout)?;
+        if was_here {
+            upgrade::removed(context);
+            // Whatever is started from the link brings the database to its schema, also after the next boot.
+            backups::before_first(context, to)?;
+        }
         releases.make_current(&to.name)?;
     }
-    // The package was here before and left its configuration and data.
-    if config.exists() && systemd::is_booted() && !forbidden() {
+    if was_here && systemd::is_booted() && !forbidden() {
         service::start(context)?;
         return Ok(format!("{} serves, as configured in `{}`", to.name, config.display()));
     }

@@ -38,7 +38,7 @@ use crate::source;
 use crate::switch::{self, Running};
 use crate::trust;
 
-pub(super) use again::{Settled, begin_anew, finish, half_installed, superseded, undo};
+pub(super) use again::{Settled, begin_anew, finish, half_installed, removed, superseded, undo};
 pub(super) use hop::Hop;
 use hop::{Offered, whole};
 use itinerary::{Itinerary, PlanId};

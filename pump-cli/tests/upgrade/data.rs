@@ -2,12 +2,13 @@
 //! real daemon, and with a database of version 1 as its release has left it.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use pump_release::{ReleaseInfo, Schema};
 use pump_repository::{Bundle, Entry, sha256};
 
-use crate::place::{Place, Ran};
+use crate::place::{Place, Ran, program};
 
 /// A stopped server of a release of schema 1, with its notes, and a source that offers the real one.
 struct Old {
@@ -129,6 +130,46 @@ fn p7_a_backup_comes_before_the_schema_changes_and_the_way_back_stays_open_until
     old.place.pump(&["finalize", "--yes"]).ended(0, "nothing to do");
     old.place.pump(&["rollback"]).ended(50, "was finalized");
     assert_eq!(old.place.link("current"), Some(old.new.name()));
+}
+
+/// Nothing is installed any more that has written the data, so there is only the data to go by.
+#[test]
+fn p7_a_release_that_is_installed_over_what_an_older_one_has_left_copies_the_database_before() {
+    let old = Old::new();
+    old.place.pump(&["uninstall"]).ended(0, "");
+    assert_eq!(old.place.link("current"), None);
+    assert_eq!(old.database(), (1, 1, true), "data stays");
+    // The real ones by another name: they are large.
+    let wrapped =
+        |path: PathBuf| format!("#!/bin/sh\nexec {} \"$@\"\n", path.display()).into_bytes();
+    let pumpd = wrapped(pump_test::pumpd().expect("it is built"));
+    let new = ReleaseInfo { build: sha256(&pumpd), ..old.new.clone() };
+    let programs =
+        vec![Entry::program("bin/pumpd", pumpd), Entry::program("bin/pump", wrapped(program()))];
+    let packed = Bundle::pack(&new, programs).expect("an honest bundle can be packed");
+    let bundle = old.place.folder().join("new.tar.zst");
+    packed.write(&bundle).expect("our own folder");
+    let from = bundle.to_string_lossy().into_owned();
+
+    // Without the copy nothing is installed.
+    let kept = old.place.path("var/lib/pump-upgrade/backups");
+    fs::write(&kept, "").expect("our own folder");
+    old.place.pump(&["install", "--from", &from]).ended(1, "backups");
+    assert_eq!(old.place.link("current"), None);
+    assert_eq!(old.database(), (1, 1, true));
+    fs::remove_file(&kept).expect("our own file");
+
+    old.place.pump(&["install", "--from", &from]).ended(0, "is made and checked");
+    let backups = old.backups();
+    assert_eq!(backups.len(), 1, "{backups:?}");
+    let record = &backups[0]["backup"];
+    assert_eq!((&record["version"], &record["notes"]), (&1.into(), &NOTES.into()), "{record}");
+    assert_eq!(record["release"], "a release that was removed", "{record}");
+    assert_eq!(record["before"], new.name(), "{record}");
+    old.place.pump(&["install", "--from", &from]).ended(0, "nothing to do");
+    assert_eq!(old.backups().len(), 1, "there is one already");
+    let first = backups[0]["name"].as_str().expect("a name");
+    old.place.pump(&["restore", first, "--yes"]).ended(0, "schema 1");
 }
 
 #[test]

@@ -16,11 +16,12 @@ use crate::context::Context;
 use crate::daemon::{Daemon, Identity};
 use crate::journal::{self, Journal};
 use crate::manifest::{self, Entry};
+use crate::releases::Releases;
 use crate::report::Failure;
 use crate::systemd::{self, systemctl};
 use crate::transaction::Transaction;
 use crate::units::{Needed, SERVING, SYSUSERS, TIMER, TIMER_STAMP, drop_ins, is_untouched, units};
-use crate::{address, service};
+use crate::{address, backups, service};
 
 /// What an installation made, to be told.
 #[derive(Debug)]
@@ -122,6 +123,9 @@ fn all(
     let old_database = data_folders(&checked.data_dir, layout, transaction)?;
     let identity = Identity::of_data(layout);
     let daemon = Daemon::current(layout);
+    if old_database {
+        before_first(context)?;
+    }
     daemon.migrate(identity, &layout.config())?;
     let password = account(answers, &daemon, identity, old_database, context)?;
     if !layout.is_private() {
@@ -163,6 +167,9 @@ fn mend(
         changes.push(format!("{} was installed", release.name()));
     }
     data_folders(&checked.data_dir, layout, transaction)?;
+    if service::status(context).is_err() {
+        before_first(context)?;
+    }
     let (source, root) = (asked.source.as_deref(), asked.trust_root.as_deref());
     let written = upgrades::write(source, root, layout, transaction)?;
     changes.extend(written.iter().map(|path| format!("`{}` was written", path.display())));
@@ -240,6 +247,12 @@ fn data_folders(
         folder("/run/pump", layout, transaction)?;
     }
     Ok(data.join("pump.sqlite3").exists())
+}
+
+/// Copies what a release that was uninstalled has left, before this one is started on it.
+fn before_first(context: &Context<'_>) -> Result<(), Failure> {
+    let current = context.need_current(&Releases::of(&context.layout))?;
+    backups::before_first(context, &current).map(drop)
 }
 
 fn folder(

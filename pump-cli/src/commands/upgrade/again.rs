@@ -150,6 +150,17 @@ pub(in crate::commands) fn superseded(
     Ok(())
 }
 
+/// What was cut when the package was removed that it was about is over when the package is there again: there is nothing
+/// left to finish, and nothing to go back to.
+pub(in crate::commands) fn removed(context: &Context<'_>) {
+    // What cannot be read is told of by whoever needs it.
+    if let Ok(Some(last)) = unfinished(context)
+        && !last.is_about_all()
+    {
+        close(context, &last, "it was cut, and the package was removed");
+    }
+}
+
 /// The refusal of what cannot begin before something that was cut has ended.
 pub(in crate::commands) fn half_installed(context: &Context<'_>, last: &Transition) -> Failure {
     Failure::new(ExitStatus::Preflight, format!("{}; nothing was changed", last.cut()))
