@@ -28,12 +28,31 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 /// How often a master that went away is asked whether it is back, and one that came back how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
+/// How a roll ended that was followed.
+#[derive(Clone, Debug)]
+pub(crate) enum Followed {
+    /// As its master says.
+    Ended(Outcome),
+    /// With its master, which was killed. The next one serves what was confirmed last and holds nothing against the
+    /// candidate.
+    Lost(Outcome),
+}
+
+impl Followed {
+    /// How it ended, whoever says so.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Ended(outcome) | Self::Lost(outcome) => outcome,
+        }
+    }
+}
+
 /// Asks for a roll, shows each step, and returns how it ended.
 ///
 /// # Errors
 /// When it is refused, when nobody answers, and when it was lost sight of and has not gone well. How an
 /// accepted roll ended is no error here, whatever it is.
-pub(crate) fn follow(context: &Context<'_>, restart: Restart) -> Result<Outcome, Failure> {
+pub(crate) fn follow(context: &Context<'_>, restart: Restart) -> Result<Followed, Failure> {
     let socket = context.layout.control_socket();
     let told = |error| service::told(error, context);
     // Only what is shown hangs on this, so a master that cannot say it is asked all the same.
@@ -49,7 +68,7 @@ pub(crate) fn follow(context: &Context<'_>, restart: Restart) -> Result<Outcome,
         match talk.next(limit) {
             Ok(reply) => {
                 if let Some(outcome) = follower.hear(reply)? {
-                    return Ok(outcome);
+                    return Ok(Followed::Ended(outcome));
                 }
             }
             Err(error) => {
@@ -112,7 +131,7 @@ impl Follower<'_> {
         socket: &Path,
         number: u64,
         error: &ControlError,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Followed, Failure> {
         let text = format!("{error}; asking what became of roll {number}");
         self.view.step(&self.context.report, &text, &Event::Other);
         let mut silent_since = Instant::now();
@@ -121,10 +140,10 @@ impl Follower<'_> {
                 Ok(status) => {
                     silent_since = Instant::now();
                     let onto = self.candidate.as_ref();
-                    if let Some(outcome) = became(&status, number, onto, self.left.as_deref()) {
-                        let ended = Reply::Ended { roll: number, outcome: outcome.clone() };
-                        self.context.report.value(&ended);
-                        return Ok(outcome);
+                    if let Some(followed) = became(&status, number, onto, self.left.as_deref()) {
+                        let outcome = followed.clone().outcome();
+                        self.context.report.value(&Reply::Ended { roll: number, outcome });
+                        return Ok(followed);
                     }
                     self.view.status(&status);
                 }
@@ -155,14 +174,14 @@ fn became(
     number: u64,
     onto: Option<&Candidate>,
     left: Option<&str>,
-) -> Option<Outcome> {
+) -> Option<Followed> {
     if status.roll.as_ref().is_some_and(|roll| roll.roll == number) {
         return None;
     }
     if let Some(outcome) = &status.last_roll
         && status.last_roll_number == Some(number)
     {
-        return Some(outcome.clone());
+        return Some(Followed::Ended(outcome.clone()));
     }
     if matches!(status.phase, Phase::Starting) {
         return None;
@@ -176,14 +195,16 @@ fn became(
     });
     if confirmed {
         let text = format!("{serving} serves; the master was restarted at the end of the roll");
-        return Some(Outcome { exit: ExitStatus::Done, text, hint: None, output: Vec::new() });
+        let outcome = Outcome { exit: ExitStatus::Done, text, hint: None, output: Vec::new() };
+        return Some(Followed::Ended(outcome));
     }
     let text = format!(
         "the master was restarted in the middle of the roll; the last confirmed build, {serving}, \
          serves"
     );
     let hint = Some("look into its log for why, then ask for the roll again".to_owned());
-    Some(Outcome { exit: ExitStatus::RollFailed, text, hint, output: Vec::new() })
+    let outcome = Outcome { exit: ExitStatus::RollFailed, text, hint, output: Vec::new() };
+    Some(Followed::Lost(outcome))
 }
 
 #[cfg(test)]
@@ -204,7 +225,7 @@ mod tests {
         let onto = |build: &str| Candidate { build: build.to_owned(), generation: 4 };
         let check = |status: &Status, want: Option<ExitStatus>| {
             let got = became(status, 3, Some(&onto("new")), Some("old"));
-            assert_eq!(got.map(|outcome| outcome.exit), want, "{status:?}");
+            assert_eq!(got.map(|it| it.outcome().exit), want, "{status:?}");
         };
         let roll = Some(Roll { roll: 3, ..Roll::default() });
         check(&Status { phase: Phase::Rolling, roll, ..running.clone() }, None);
@@ -224,7 +245,7 @@ mod tests {
         // The same build with another configuration is told by its generation.
         let same = |generation| {
             let status = Status { generation, ..running.clone() };
-            became(&status, 3, Some(&onto("old")), Some("old")).map(|outcome| outcome.exit)
+            became(&status, 3, Some(&onto("old")), Some("old")).map(|it| it.outcome().exit)
         };
         assert_eq!(same(1), Some(ExitStatus::RollFailed));
         assert_eq!(same(4), Some(ExitStatus::Done));

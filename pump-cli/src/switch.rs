@@ -19,7 +19,7 @@ use crate::lock::Lock;
 use crate::passage::Way;
 use crate::releases::{Installed, Releases};
 use crate::report::Failure;
-use crate::roll;
+use crate::roll::{self, Followed};
 use crate::service;
 use crate::systemd::systemctl;
 use crate::tool;
@@ -329,10 +329,18 @@ fn by_hand(context: &Context<'_>) -> String {
     )
 }
 
-/// Rolls the running cluster onto a release, telling each step.
+/// Rolls the running cluster onto a release, telling each step. A roll that is lost because somebody has killed the
+/// master is asked for once more: whoever wants the release may not be there any more, and it is no fault of the
+/// release. Once, because it may be one after all.
 fn roll(context: &Context<'_>, to: &Installed, canary: Option<u64>) -> Result<(), Failure> {
     let restart = Restart { candidate: Some(to.pumpd()), canary, ..Restart::default() };
-    let outcome = roll::follow(context, restart)?;
+    let outcome = match roll::follow(context, restart.clone())? {
+        Followed::Ended(outcome) => outcome,
+        Followed::Lost(outcome) => {
+            context.report.warn(format_args!("{}; asking for the roll once more", outcome.text));
+            roll::follow(context, restart)?.outcome()
+        }
+    };
     if outcome.exit != ExitStatus::Done {
         let failure = Failure::from(outcome);
         let hint = format!("run `{} status` and look at the log", service::command(context));

@@ -46,7 +46,7 @@ pub(crate) fn run(args: RestartArgs, context: &Context<'_>) -> Ended {
         parallel: args.parallel,
     };
     if args.wait {
-        let outcome = roll::follow(context, restart)?;
+        let outcome = roll::follow(context, restart)?.outcome();
         if outcome.exit != ExitStatus::Done {
             return Err(outcome.into());
         }

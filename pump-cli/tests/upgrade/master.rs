@@ -1,5 +1,6 @@
 //! Whoever answers on the control socket: it says what runs and does what a roll is told to do.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -25,8 +26,8 @@ struct State {
     /// How often a worker of the build before is still seen after a roll.
     lingers: usize,
     seen: usize,
-    /// It ends in the middle of a roll; what the next master says then, one after another.
-    after_death: Option<Vec<Status>>,
+    /// It ends in the middle of so many rolls; what the next master says then, one after another.
+    after_death: VecDeque<Vec<Status>>,
     next: Vec<Status>,
     /// Why every probe of a worker fails.
     probes_fail: Option<String>,
@@ -71,7 +72,7 @@ impl Master {
             replaced: false,
             lingers: 0,
             seen: 0,
-            after_death: None,
+            after_death: VecDeque::new(),
             next: Vec::new(),
             probes_fail: None,
             outcome_after: None,
@@ -121,11 +122,11 @@ impl Master {
         self.state.lock().expect("no test panics with it").lingers = times;
     }
 
-    /// In the middle of the next roll it closes every connection. The next master says these, one after
-    /// another, whenever it is asked, and the last one again and again.
+    /// In the middle of the next roll, or of the one after that which is told of already, it closes every connection.
+    /// The next master says these, one after another, whenever it is asked, and the last one again and again.
     pub(crate) fn dies_in_the_roll(&self, next: &[Status]) {
         let next = next.iter().rev().cloned().collect();
-        self.state.lock().expect("no test panics with it").after_death = Some(next);
+        self.state.lock().expect("no test panics with it").after_death.push_back(next);
     }
 
     /// What it says how it is.
@@ -181,7 +182,7 @@ fn answer(stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
                 event: Box::new(Event::Other),
                 millis: 1,
             })?;
-            if let Some(next) = state.after_death.take() {
+            if let Some(next) = state.after_death.pop_front() {
                 state.next = next;
                 if let Some(first) = state.next.pop() {
                     state.status = first;

@@ -61,12 +61,19 @@ fn a_roll_that_nobody_knows_any_more_is_no_success() {
     assert_eq!(kinds, ["accepted", "step", "ended"], "{lines:?}");
     assert_eq!(lines.last().and_then(|line| line["exit"].as_i64()), Some(62), "{lines:?}");
 
-    // An upgrade leaves the links where they are then.
+    // An upgrade asks once more, and leaves the links where they are when that is lost as well.
     place.offer(&version("1.1.0"));
-    let again = master.status();
-    master.dies_in_the_roll(&[again]);
+    let again = [master.status()];
+    master.dies_in_the_roll(&again);
+    master.dies_in_the_roll(&again);
     place.pump(&["upgrade"]).ended(62, "the last confirmed build, 1.0.0");
+    assert_eq!(master.asked().len(), 3);
     assert_eq!(place.link("current"), Some(version("1.0.0").info().name()));
+
+    master.dies_in_the_roll(&again);
+    place.pump(&["upgrade"]).ended(0, "asking for the roll once more");
+    assert_eq!(master.asked().len(), 5);
+    assert_eq!(place.link("current"), Some(version("1.1.0").info().name()));
 }
 
 #[test]
