@@ -456,9 +456,6 @@ fn go_back(
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
-
     use pump_control::Layout;
 
     use super::*;
@@ -468,8 +465,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (program, trace) = (place.path().join("pumpd"), place.path().join("trace"));
         let script = format!("#!/bin/sh\necho ran >'{}'\n", trace.display());
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        pump_test::fake::write_executable(&program, script.as_bytes()).unwrap();
         let build = Build { version: "9.9.9".to_owned(), build: "0".repeat(64), path: program };
         let releases = Releases::of(&Layout::private(place.path()));
         let refused = identify(&build, &releases, false).unwrap_err();

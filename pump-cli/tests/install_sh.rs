@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use pump_repository::Keys;
+use pump_test::fake::write_executable;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -279,8 +280,7 @@ fn an_encrypted_source_does_not_lead_to_an_unencrypted_one() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let (curl, words) = (folder.path().join("curl"), folder.path().join("words"));
     let stand_in = format!("#!/bin/sh\nprintf '%s ' \"$@\" >'{}'\nexit 1\n", words.display());
-    fs::write(&curl, stand_in).expect("it is ours");
-    fs::set_permissions(&curl, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    write_executable(&curl, stand_in.as_bytes()).expect("it is ours");
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
     for shell in shells() {
         let output = Command::new(shell[0])

@@ -204,3 +204,13 @@ pub fn write_executable(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
     fs::rename(&beside, path)?;
     Ok(path.to_owned())
 }
+
+/// Copies a program with its mode, by a child as [`write_executable`] does.
+///
+/// # Errors
+/// When `cp` fails.
+pub fn copy_executable(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg(from).arg(to).status()?;
+    ensure!(status.success(), "copying `{}` to `{}` failed", from.display(), to.display());
+    Ok(())
+}

@@ -5,6 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use pump_test::fake::{copy_executable, write_executable};
 use sha2::{Digest, Sha256};
 
 /// A daemon that checks, migrates and makes accounts, and leaves a trace of it in the data folder.
@@ -37,8 +38,9 @@ esac
 pub(crate) fn unpacked(place: &Path, daemon: &[u8]) -> PathBuf {
     let folder = place.join("unpacked");
     fs::create_dir_all(folder.join("bin")).expect("a temporary folder can be written");
-    fs::copy(env!("CARGO_BIN_EXE_pump"), folder.join("bin/pump")).expect("pump can be copied");
-    fs::write(folder.join("bin/pumpd"), daemon).expect("a temporary folder can be written");
+    let pump = Path::new(env!("CARGO_BIN_EXE_pump"));
+    copy_executable(pump, &folder.join("bin/pump")).expect("pump can be copied");
+    write_executable(&folder.join("bin/pumpd"), daemon).expect("a temporary folder can be written");
     let mut list = String::new();
     for path in ["bin/pump", "bin/pumpd"] {
         let file = folder.join(path);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pump_release::ReleaseInfo;
-use pump_test::fake::{Faults, faulty};
+use pump_test::fake::{Faults, faulty, write_executable};
 use serde_json::Value;
 
 use crate::place::Ran;
@@ -159,14 +159,10 @@ fn the_doctor_finds_what_is_wrong_and_repairs_what_is_safe() {
 
     let file = place.path("opt/pump/current/bin/pumpd");
     let program = fs::read(&file).expect("our own file");
-    fs::write(file.with_extension("new"), [&program[..], b"x"].concat()).expect("our own file");
-    fs::set_permissions(file.with_extension("new"), Permissions::from_mode(0o755)).expect("ours");
-    fs::rename(file.with_extension("new"), &file).expect("our own file");
+    write_executable(&file, &[&program[..], b"x"].concat()).expect("our own file");
     let ran = place.pump(&["doctor"]);
     ran.ended(50, "it is what starts after a crash or a reboot").ended(50, "to fetch it again");
-    fs::write(file.with_extension("new"), &program).expect("our own file");
-    fs::set_permissions(file.with_extension("new"), Permissions::from_mode(0o755)).expect("ours");
-    fs::rename(file.with_extension("new"), &file).expect("our own file");
+    write_executable(&file, &program).expect("our own file");
 
     place.pump(&["stop"]).ended(0, "");
     place.pump(&["doctor"]).ended(50, "pumpd does not run: nobody is served").ended(50, "start`");

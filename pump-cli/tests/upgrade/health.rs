@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use pump_control::ExitStatus;
 use pump_release::{Channel, Rollout, Rules, TARGET};
 use pump_repository::{Expiry, Offer};
+use pump_test::fake::write_executable;
 
 use crate::master::Master;
 use crate::place::{Place, Wanted, version};
@@ -222,8 +223,7 @@ fn teller(place: &Place) -> String {
         "#!/bin/sh\necho \"$1|$PUMP_EVENT|$PUMP_FROM|$PUMP_TO|$PUMP_EXIT|$PUMP_TEXT|$HOME\" >>{}\n",
         told.display()
     );
-    fs::write(&path, script).expect("our own file");
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    write_executable(&path, script.as_bytes()).expect("our own file");
     format!("[notify]\ncommand = [\"{}\", \"a $b\"]", path.display())
 }
 

@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use jiff::Timestamp;
 use pump_release::{Channel, FileList, ListedFile, ReleaseInfo, Rules, Schema, TARGET};
 use pump_repository::{Bundle, Entry, Expiry, Keys, Offer, Quorum, Source, sha256};
+use pump_test::fake::write_executable;
 use tempfile::TempDir;
 
 /// A release as a test wants it.
@@ -206,7 +207,11 @@ impl Place {
         for entry in entries.into_iter().chain([release]) {
             let path = folder.join(&entry.path);
             fs::create_dir_all(path.parent().expect("it has one")).expect("our own folder");
-            fs::write(&path, &entry.bytes).expect("our own file");
+            if entry.mode & 0o111 == 0 {
+                fs::write(&path, &entry.bytes).expect("our own file");
+            } else {
+                write_executable(&path, &entry.bytes).expect("our own file");
+            }
             fs::set_permissions(&path, fs::Permissions::from_mode(entry.mode)).expect("ours");
             let sha256 = sha256(&entry.bytes);
             list.insert(entry.path, ListedFile { mode: entry.mode, sha256 });

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use pump_release::TARGET;
 use pump_repository::{Bundle, Entry};
+use pump_test::fake::copy_executable;
 
 use crate::place::{Place, Ran, Wanted, program, version};
 
@@ -15,9 +16,7 @@ fn copied(place: &Place) -> PathBuf {
     let folder = place.folder().join("by-hand/bin");
     fs::create_dir_all(&folder).expect("our own folder");
     let copy = folder.join("pump");
-    // By a child: what this process writes may be held open by another test's child when it is run.
-    let done = Command::new("cp").arg(program()).arg(&copy).status().expect("cp can be run");
-    assert!(done.success());
+    copy_executable(&program(), &copy).expect("our own folder");
     copy
 }
 
