@@ -160,6 +160,17 @@ pub(crate) fn last(layout: &Layout) -> io::Result<Last> {
     Ok(last_of(json_lines::read(&file(layout))?))
 }
 
+/// The last line of a passage that has ended while its run is still there: it writes its history and tells whoever
+/// wants to know, and has its lock until then.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub(crate) fn leaving(layout: &Layout) -> io::Result<Option<Transition>> {
+    let last = json_lines::read(&file(layout))?.pop();
+    let last = last.and_then(|line| serde_json::from_value::<Transition>(line).ok());
+    Ok(last.filter(|last| last.is_over() && last.owner.lives()))
+}
+
 /// Every line of a passage, the newest last.
 ///
 /// # Errors

@@ -53,11 +53,14 @@ fn boot() -> String {
     text.trim().to_owned()
 }
 
+/// When a process was started; none for one that has ended, though nobody has asked yet how it did.
 fn start(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Its name is in parentheses and may have anything in it.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?;
+    fields.nth(18)?.parse().ok().filter(|_| !["Z", "X"].contains(&state))
 }
 
 /// The last part of its control group that is a unit's name.
@@ -79,5 +82,21 @@ mod tests {
         assert!(this.since().is_some_and(|since| since <= Timestamp::now()));
         assert!(!Owner { start: this.start + 1, ..this.clone() }.lives());
         assert!(!Owner { boot: "another".to_owned(), ..this }.lives());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_at_work_though_nobody_has_asked_how_it_did() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let owner = Owner::of(child.id());
+        assert!(owner.lives());
+        drop(child.stdin.take());
+        pump_test::eventually(std::time::Duration::from_secs(30), || {
+            if owner.lives() { Err(&owner) } else { Ok(()) }
+        });
+        child.wait().unwrap();
     }
 }

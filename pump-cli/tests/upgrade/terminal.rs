@@ -5,7 +5,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use pump_test::eventually;
+use pump_test::fake::write_executable;
 
+use crate::master::Master;
+use crate::place::{Place, version};
 use crate::real::Served;
 
 /// `pump` on a terminal of its own, as script(1) makes one. Killing it closes the terminal.
@@ -36,7 +39,8 @@ fn reaches(served: &Served, state: &str) {
 
 #[test]
 fn b15_an_upgrade_goes_on_without_its_terminal_and_is_followed_from_another() {
-    let served = Served::with("linger_seconds = 0\nwatch_seconds = 3");
+    // New workers are watched for so long that there is time to lose the terminal and to ask.
+    let served = Served::with("linger_seconds = 0\nwatch_seconds = 10");
     let place = &served.place;
     place.pump(&["status", "--follow"]).ended(0, "no upgrade and no rollback is under way");
     let new = served.offer_other_build("the next build");
@@ -72,6 +76,34 @@ fn who_follows_ends_as_the_run_does_and_hears_that_it_was_cut() {
     place.pump(&["status", "--follow"]).ended(75, "was cut");
     place.pump(&["resume"]).ended(0, "serves");
     assert_eq!(place.link("current"), Some(new.name()));
+}
+
+#[test]
+fn who_follows_is_told_of_the_end_when_the_next_command_finds_nobody_at_work() {
+    let place = Place::new();
+    let _master = Master::of(&place, &version("1.0.0"));
+    place.offer(&version("1.1.0"));
+    // Whoever is notified takes longer over it than a lock is waited for, and the run has its lock until then.
+    let notified = place.folder().join("notified");
+    write_executable(&notified, b"#!/bin/sh\nexec sleep 4\n").expect("our own file");
+    let config = place.path("etc/pump/upgrade.toml");
+    let text = fs::read_to_string(&config).expect("our own file");
+    let notify = format!("{text}[notify]\ncommand = [\"{}\"]\n", notified.display());
+    fs::write(&config, notify).expect("our own file");
+    let mut run = place
+        .command(&["upgrade", "--unattended"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("pump can be run");
+    let journal = place.path("var/lib/pump-upgrade/journal.jsonl");
+    eventually(Duration::from_secs(60), || {
+        let text = fs::read_to_string(&journal).unwrap_or_default();
+        if text.contains(r#""state":"confirmed""#) { Ok(()) } else { Err(text) }
+    });
+    place.pump(&["status", "--follow"]).ended(0, "");
+    place.pump(&["rollback"]).ended(0, "serves");
+    run.wait().expect("our own child");
 }
 
 #[test]

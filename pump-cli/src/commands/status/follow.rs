@@ -1,7 +1,8 @@
 //! `pump status --follow`: an upgrade or a rollback that is under way, until it has ended.
 //!
 //! Everything comes from the journal and from the server's status, so it does not matter who started the run, or
-//! whether its terminal is still there.
+//! whether its terminal is still there. It ends when the run is gone and its lock with it: whoever is told of the
+//! end may give the next command.
 
 use std::time::Duration;
 
@@ -27,15 +28,24 @@ pub(super) fn follow(context: &Context<'_>) -> Ended {
     let path = passage::file(&context.layout);
     let last = passage::last(&context.layout)
         .with_context(|| format!("could not read `{}`", path.display()))?;
-    let begun = match last {
-        Last::Ended => {
+    let leaving = || {
+        passage::leaving(&context.layout)
+            .with_context(|| format!("could not read `{}`", path.display()))
+    };
+    // The next command would find the lock of a run held that has ended and is still there.
+    let leaves = |passage: &str| -> Result<bool, Failure> {
+        Ok(leaving()?.is_some_and(|it| it.passage == passage))
+    };
+    let begun = match (last, leaving()?) {
+        (Last::Ended, Some(leaving)) => leaving,
+        (Last::Ended, None) => {
             let text = "no upgrade and no rollback is under way";
             context.report.say(text);
             context.report.value(&json!({ "result": "nothing", "text": text, "exit": 0 }));
             return Ok(ExitStatus::Done);
         }
-        Last::Later => return Err(passage::later(&context.layout)),
-        Last::Unfinished(last) => *last,
+        (Last::Later, _) => return Err(passage::later(&context.layout)),
+        (Last::Unfinished(last), _) => *last,
     };
     context.report.say(format_args!("{} from {} to {}", begun.what(), begun.from, begun.goal));
     let mut shown = 0;
@@ -53,7 +63,9 @@ pub(super) fn follow(context: &Context<'_>) -> Ended {
         }
         shown = lines.len();
         if let Some(last) = lines.last() {
-            if let Some(ended) = ended(last) {
+            if let Some(ended) = ended(last)
+                && !leaves(&begun.passage)?
+            {
                 return tell(context, ended, last);
             }
             lives = lives || last.owner.lives();
