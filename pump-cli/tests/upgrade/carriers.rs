@@ -40,6 +40,7 @@ fn from(at: usize) -> Option<String> {
 #[test]
 fn b08_a_download_that_is_cut_goes_on_where_it_ended() {
     let (place, server, new) = offered();
+    place.fetch_from_within(&server.url(), "", 4);
     server.once("tar.zst", Deed::CutAfter(100));
     server.once("tar.zst", Deed::StallAfter(50));
     arrives(&place, &new);
@@ -184,7 +185,7 @@ fn b08_a_mirror_is_asked_when_the_source_fails_or_lies() {
         let (place, bad, new) = offered();
         let good = ReleaseServer::of(place.source.dir());
         let mirrors = format!("mirrors = [\"{}\"]", good.url());
-        place.fetch_from(&bad.url(), &mirrors);
+        place.fetch_from_within(&bad.url(), &mirrors, 1);
         bad.always("", deed);
         let ran = arrives(&place, &new);
         assert!(ran.err.contains("trying the next mirror"), "{ran:?}");

@@ -143,9 +143,17 @@ impl Place {
         fs::remove_file(file).expect("there is such a key");
     }
 
-    /// Fetches from here from now on, and waits for nothing long.
+    /// Fetches from here from now on, from servers that always have something to say.
     pub(crate) fn fetch_from(&self, source: &str, more: &str) {
-        let limits = "silent_seconds = 1\nmetadata_seconds = 20\nbundle_seconds = 20\n";
+        // A machine that is busy may keep an honest server from answering for a while.
+        self.fetch_from_within(source, more, 20);
+    }
+
+    /// As [`Self::fetch_from`], from servers that may fall silent: how many seconds that is waited for.
+    pub(crate) fn fetch_from_within(&self, source: &str, more: &str, silent_seconds: u32) {
+        let limits = format!(
+            "silent_seconds = {silent_seconds}\nmetadata_seconds = 120\nbundle_seconds = 120\n"
+        );
         let text = format!("source = \"{source}\"\nbake_seconds = 0\n{more}\n[fetch]\n{limits}");
         fs::write(self.path("etc/pump/upgrade.toml"), text).expect("our own file");
     }
