@@ -22,6 +22,8 @@ mod releases;
 mod rpm;
 #[path = "booted/state.rs"]
 mod state;
+#[path = "booted/suites.rs"]
+mod suites;
 #[path = "booted/unattended.rs"]
 mod unattended;
 #[path = "booted/untoward.rs"]

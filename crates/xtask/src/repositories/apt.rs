@@ -62,9 +62,11 @@ pub(crate) fn make(args: &Args) -> anyhow::Result<Made> {
         ("Architectures", "amd64"),
         ("Acquire-By-Hash", "yes"),
         ("ValidTime", &valid_seconds),
-        // Weak ones are of no use to any apt that there is.
+        // Weak ones are of no use to any apt that there is; and apt asks only by the strongest that is named here, which
+        // has to be the one of `by-hash`.
         ("MD5", "false"),
         ("SHA1", "false"),
+        ("SHA512", "false"),
     ] {
         release.arg("-o").arg(format!("APT::FTPArchive::Release::{key}={value}"));
     }

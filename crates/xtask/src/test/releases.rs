@@ -57,6 +57,7 @@ pub(super) fn make() -> anyhow::Result<()> {
         "folders": [folder.join("deb-0"), folder.join("deb-1")],
         "repository": folder.join("apt"),
         "expired": folder.join("apt-expired"),
+        "suites": folder.join("apt-suites"),
         "rpm_folders": [folder.join("rpm-0"), folder.join("rpm-1")],
         "rpm_repository": folder.join("dnf"),
     });
@@ -97,6 +98,15 @@ fn packages(folder: &Path, versions: [(&semver::Version, &Path); 2]) -> anyhow::
         let flags = flags(&["deb-1"], name, "file:/run/test/repository");
         apt::make(&apt::Args { flags, valid_days })
             .context("could not make a repository of packages")?;
+    }
+    // The older one for everybody, the newer one for who has asked for it.
+    for (packages, suite) in [("deb-0", "stable"), ("deb-1", "beta")] {
+        let flags = Flags {
+            suite: suite.to_owned(),
+            ..flags(&[packages], "apt-suites", "https://packages.example/pump")
+        };
+        apt::make(&apt::Args { flags, valid_days: 7 })
+            .with_context(|| format!("could not make the suite {suite}"))?;
     }
     Ok(())
 }
