@@ -31,6 +31,8 @@ pub(crate) struct Packages {
     pub(crate) repository: PathBuf,
     /// The same, which has not been signed anew in time.
     expired: PathBuf,
+    /// One that offers the older one as `stable` and the newer one as `beta`, for a web server.
+    pub(crate) suites: PathBuf,
     /// The folders of the packages of rpm.
     pub(crate) rpm_folders: [PathBuf; 2],
     /// A repository for dnf that offers both.
@@ -67,11 +69,15 @@ pub(crate) fn machine_with(name: &str, more: &[&str]) -> (Machine, Packages) {
 /// `apt-get install` of one of the two, as an administrator would who has the files.
 #[track_caller]
 pub(crate) fn apt_install(machine: &Machine, which: &str) -> String {
-    let line = format!(
+    said(&must_exit(machine, 0, &["sh", "-c", &apt_line(which)]))
+}
+
+/// The same, for sh(1).
+pub(crate) fn apt_line(which: &str) -> String {
+    format!(
         "DEBIAN_FRONTEND=noninteractive apt-get install --yes --allow-downgrades \
          {INSIDE}/{which}/pump_*.deb {INSIDE}/{which}/pumpd_*.deb"
-    );
-    said(&must_exit(machine, 0, &["sh", "-c", &line]))
+    )
 }
 
 /// `pump install` with an account; returns its password.
@@ -99,7 +105,7 @@ pub(crate) fn offer(machine: &Machine, repository: &std::path::Path) {
 
 /// The version that apt would install.
 #[track_caller]
-fn candidate(machine: &Machine) -> String {
+pub(crate) fn candidate(machine: &Machine) -> String {
     let policy = machine.must(&["apt-cache", "policy", "pumpd"]);
     let line = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "));
     line.unwrap_or_else(|| panic!("{policy}")).to_owned()
@@ -311,7 +317,31 @@ fn a_package_that_comes_while_the_one_before_is_watched_is_the_next() {
     all_are(&machine, &packages.second, &begun);
 }
 
-/// A database of the schema before, as a release before would have left it, meets the package of a newer one.
+/// Puts a database of the schema before there, as a release before would have left it: three accounts, 100 notes. Returns
+/// the ids of those.
+#[track_caller]
+fn data_of_an_older_release(machine: &Machine) -> Vec<i64> {
+    let made = tempfile::tempdir().expect("a folder");
+    let notes = pump_store::sample(made.path(), "https://social.example", 3, 100, 1);
+    let data = "/var/lib/pump/pump.sqlite3";
+    machine.must(&["sh", "-c", &format!("rm {data}*")]);
+    machine.put(&made.path().join("pump.sqlite3"), data).expect("a file can be put there");
+    machine.must(&["chown", "pump:pump", data]);
+    notes.expect("a database")
+}
+
+/// The only copy of the database that there is, of that database. Returns what it is called.
+#[track_caller]
+fn the_only_backup(machine: &Machine, of: &str, before: &str) -> String {
+    let kept = json(&must_exit(machine, 0, &["pump", "backup", "list", "--json"]));
+    let [only] = &kept["backups"].as_array().expect("a list")[..] else { panic!("{kept}") };
+    let it = &only["backup"];
+    assert_eq!((&it["version"], &it["notes"]), (&1.into(), &100.into()), "{kept}");
+    assert_eq!((&it["release"], &it["before"]), (&of.into(), &before.into()), "{kept}");
+    must_exit(machine, 0, &["pump", "backup", "verify"]);
+    only["name"].as_str().expect("it has a name").to_owned()
+}
+
 #[test]
 #[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
 fn p7_a_package_that_changes_the_schema_copies_the_database_before() {
@@ -319,25 +349,66 @@ fn p7_a_package_that_changes_the_schema_copies_the_database_before() {
     apt_install(&machine, "first");
     must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
     must_exit(&machine, 0, &["pump", "stop"]);
-    let made = tempfile::tempdir().expect("a folder");
-    pump_store::sample(made.path(), "https://social.example", 3, 100, 1).expect("a database");
-    let data = "/var/lib/pump/pump.sqlite3";
-    machine.must(&["sh", "-c", &format!("rm {data}*")]);
-    machine.put(&made.path().join("pump.sqlite3"), data).expect("a file can be put there");
-    machine.must(&["chown", "pump:pump", data]);
+    data_of_an_older_release(&machine);
     let older =
         r#"s/"schema":{"version":[0-9]*,"compat":[0-9]*}/"schema":{"version":1,"compat":1}/"#;
     machine.must(&["sed", "--in-place", older, "/var/lib/pump-releases/current/RELEASE.json"]);
 
     let told = apt_install(&machine, "second");
     assert!(told.contains("from schema 1 to 2") && told.contains("is made and checked"), "{told}");
-    let kept = json(&must_exit(&machine, 0, &["pump", "backup", "list", "--json"]));
-    let [only] = &kept["backups"].as_array().expect("a list")[..] else { panic!("{kept}") };
-    let it = &only["backup"];
-    assert_eq!((&it["version"], &it["notes"]), (&1.into(), &100.into()), "{kept}");
-    assert_eq!(it["before"], packages.second, "{kept}");
+    the_only_backup(&machine, &packages.first, &packages.second);
     must_exit(&machine, 0, &["pump", "start"]);
     assert_eq!(status(&machine).workers_build.short(), packages.second);
+}
+
+/// The package that has written the data is gone, and nobody can be asked what it was but the data.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn p7_p8_a_package_over_the_data_of_a_removed_one_copies_the_database_before() {
+    let (machine, packages) = machine("pump-left");
+    apt_install(&machine, "first");
+    must_exit(&machine, 0, &["pump", "install", "--domain", "social.example", "--yes"]);
+    let remove = ["apt-get", "remove", "--yes", "pumpd", "pump"];
+    machine.must(&remove);
+    let notes = data_of_an_older_release(&machine);
+    let database = || machine.must(&["sha256sum", "/var/lib/pump/pump.sqlite3"]);
+    let left = database();
+
+    // Without a copy nothing is started on it, and dpkg has nothing left to do.
+    machine.must(&["sh", "-c", "echo >/var/lib/pump-upgrade/backups"]);
+    let told = apt_install(&machine, "second");
+    let says = ["nothing was started", "pump-upgrade/backups", "sudo pump install"];
+    assert!(says.iter().all(|it| told.contains(it)), "{told}");
+    assert_eq!(machine.must(&["dpkg", "--audit"]), "");
+    assert_eq!(machine.must(&["ss", "-Hltn"]), "");
+    assert_eq!(database(), left, "it is as it was");
+    machine.must(&["rm", "/var/lib/pump-upgrade/backups"]);
+    machine.must(&remove);
+
+    let told = apt_install(&machine, "second");
+    let says = ["from schema 1 to 2", "is made and checked", "serves, as configured"];
+    assert!(says.iter().all(|it| told.contains(it)), "{told}");
+    assert_eq!(status(&machine).workers_build.short(), packages.second);
+    let copy = the_only_backup(&machine, "a release that was removed", &packages.second);
+    assert_ne!(database(), left, "it was brought to the new schema");
+    let all_are_there = || {
+        machine.within(|| {
+            let api = Api::new("127.0.0.1:8000".parse().expect("ours"), "https://social.example");
+            for note in &notes {
+                let shown = api.get(&format!("/notes/{note}"), None).expect("it is there");
+                let text = shown["content"].as_str().unwrap_or_default();
+                assert!(text.contains("of a sample"), "{shown}");
+            }
+        });
+    };
+    all_are_there();
+    let told = said(&must_exit(&machine, 0, &["pump", "restore", &copy, "--stop", "--yes"]));
+    assert!(told.contains("schema 1, 100 notes"), "{told}");
+    all_are_there();
+    // The same package again meets what it has written itself.
+    machine.must(&remove);
+    let told = apt_install(&machine, "second");
+    assert!(told.contains("serves, as configured") && !told.contains("schema"), "{told}");
 }
 
 /// What an administrator, a hold or a policy forbids is not done, and said; and `pump upgrade` does it later.

@@ -117,6 +117,35 @@ fn p1_p4_p8_rpm_packages_install_upgrade_downgrade_and_remove_without_a_lost_req
     assert_eq!(differences(&before, &State::of(&machine)), [""; 0]);
 }
 
+/// The end of a server whose package goes is no fault of the build that it was just rolled onto.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn rpm_packages_that_are_removed_while_their_release_is_watched_leave_nobody_watching() {
+    let (machine, packages) = machine("pump-dnf-watched");
+    serves(&machine);
+    let patient = "s/bake_seconds = 0/bake_seconds = 300/";
+    machine.must(&["sed", "--in-place", patient, "/etc/pump/upgrade.toml"]);
+    let begun = status(&machine);
+    let unit = ["systemctl", "show", "--property=ActiveState", "pump-package-upgrade.service"];
+    let told = must(&machine, &["upgrade", "pumpd", "pump"]);
+    assert!(told.contains("serves"), "{told}");
+    all_are(&machine, &packages.second, &begun);
+    assert_eq!(machine.must(&unit).trim(), "ActiveState=active", "it is watched");
+    must_exit(&machine, 0, &["pump", "doctor"]);
+    must(&machine, &["remove", "pumpd"]);
+    assert_eq!(machine.must(&unit).trim(), "ActiveState=inactive");
+    assert_eq!(machine.must(&["ss", "-Hltn"]), "");
+
+    let told = must(&machine, &["install", "pumpd"]);
+    assert!(told.contains("serves, as configured"), "{told}");
+    assert_eq!(status(&machine).workers_build.short(), packages.second);
+    let history = said(&must_exit(&machine, 0, &["pump", "history"]));
+    assert!(!history.contains("failed") && !history.contains("back to"), "{history}");
+    let told = said(&must_exit(&machine, 0, &["pump", "status"]));
+    assert!(!told.contains("pump resume"), "nobody is to finish what the removal has cut: {told}");
+    must_exit(&machine, 0, &["pump", "doctor"]);
+}
+
 /// A version of the daemon's package whose release may not run beside any other, as a repository's index tells. There is
 /// nothing in it.
 fn offer_what_runs_beside_nothing(machine: &Machine) {

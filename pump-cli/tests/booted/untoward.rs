@@ -1,14 +1,15 @@
 //! Packages on a real systemd when something goes wrong: a build that is no good, one that may not run beside the
 //! other, a dpkg that is killed, a library that is replaced.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use pump_control::control::Worker;
 use pump_test::fake::{Faults, faulty};
 use pump_test::machine::{Machine, said};
 
 use super::asking::{AT_MOST, drop_in, json, must_exit, status};
 use super::packages::{
-    INSIDE, Packages, all_are, apt_install, configure, machine, machine_with, under_load,
+    INSIDE, Packages, all_are, apt_install, apt_line, configure, machine, machine_with, under_load,
     watches_nothing,
 };
 
@@ -75,6 +76,15 @@ fn a_package_with_a_build_that_is_no_good_or_of_another_magic_is_told_of_and_the
     watches_nothing(&machine);
     let begun = status(&machine);
 
+    // What systemd still knows of a roll before is not in the way of the next one.
+    let unit = "pump-package-upgrade.service";
+    machine.must(&["systemd-run", "--quiet", &format!("--unit={unit}"), "false"]);
+    pump_test::eventually(AT_MOST, || {
+        match machine.must(&["systemctl", "show", "--property=ActiveState", "--value", unit]) {
+            state if state.trim() == "failed" => Ok(()),
+            state => Err(state),
+        }
+    });
     packed(&machine, &packages, "0.1.2", &Faults { exits: Some(3), ..Faults::default() });
     let told = apt_install(&machine, "0.1.2");
     let says = ["goes on serving", "exited with 3", "sudo pump upgrade"];
@@ -182,6 +192,46 @@ fn b16_a_dpkg_that_is_killed_leaves_a_server_that_serves_and_is_finished_as_usua
     });
     assert_eq!(report.failures(), 0, "{report}");
     assert_ne!(status(&machine).pid, begun.pid, "its master was killed");
+}
+
+/// Whoever kills the master in the middle of the roll, nobody has to ask for it again.
+#[test]
+#[ignore = "needs root and a booted systemd; `cargo xtask test` runs it"]
+fn b16_p5_a_master_that_is_killed_in_the_middle_of_dpkg_s_roll_is_asked_for_it_once_more() {
+    let (machine, packages) = machine("pump-asked");
+    apt_install(&machine, "first");
+    let password = configure(&machine);
+    watches_nothing(&machine);
+    let begun = status(&machine);
+    let report = under_load(&machine, &password, |step| {
+        step("upgrade", &|| {
+            let mut apt = machine.command("sh");
+            apt.args(["-c", &apt_line("second")]).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let apt = apt.spawn().expect("nsenter can be run");
+            // One that serves already, and is compared with the old ones.
+            pump_test::eventually(AT_MOST, || {
+                let now = status(&machine);
+                let is_new = |it: &Worker| it.build.short() == packages.second;
+                match now.workers.iter().any(is_new) && now.roll.is_some() {
+                    true => Ok(()),
+                    false => Err(format!("{now:?}")),
+                }
+            });
+            machine.must(&["systemctl", "kill", "--signal=KILL", "--kill-who=main", "pumpd"]);
+            let told = said(&apt.wait_with_output().expect("our own child"));
+            assert!(told.contains("serves; no connection was closed"), "{told}");
+            until_it_is(&machine, &packages.second);
+        });
+        step("after", &|| {});
+    });
+    assert_eq!(report.failures(), 0, "{report}");
+    assert_ne!(status(&machine).pid, begun.pid, "its master was killed");
+    dpkg_is_content(&machine);
+    let told = machine.must(&["journalctl", "--no-pager", "--unit=pump-package-upgrade.service"]);
+    assert_eq!(told.matches("asking for the roll once more").count(), 1, "{told}");
+    let history = said(&must_exit(&machine, 0, &["pump", "history"]));
+    assert!(!history.contains("exit 62"), "{history}");
+    must_exit(&machine, 0, &["pump", "doctor"]);
 }
 
 /// Master and workers become that release.
