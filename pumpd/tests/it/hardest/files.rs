@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use pump_control::ExitStatus;
 use pump_test::process::sha256;
@@ -80,11 +81,16 @@ fn flip(link: &Path, to: &Path) {
 #[test]
 fn b07_a_file_that_is_written_into_while_it_is_rolled_is_never_two_builds() {
     let tried = Tried::new(QUICK);
-    let over = AtomicBool::new(false);
+    let (over, writes) = (AtomicBool::new(false), AtomicU64::new(0));
     let path = tried.other("rewritten");
-    let writes = std::thread::scope(|scope| {
-        let writing = scope.spawn(|| rewrite(&path, &over));
-        let until = Until(&over);
+    std::thread::scope(|scope| {
+        scope.spawn(|| rewrite(&path, &over, &writes));
+        let _until = Until(&over);
+        // Once a build of it serves, there may be no more chance to.
+        pump_test::eventually(Duration::from_secs(60), || match writes.load(Ordering::Relaxed) {
+            0 => Err("the file was never written into"),
+            _ => Ok(()),
+        });
         for round in 0..8 {
             let rolled = tried.cluster.roll(Some(&path));
             let status = tried
@@ -96,24 +102,20 @@ fn b07_a_file_that_is_written_into_while_it_is_rolled_is_never_two_builds() {
                 assert_eq!(build, status.workers_build.build, "round {round}: {rolled:?}");
             }
         }
-        drop(until);
-        writing.join().expect("writing does not panic")
     });
-    assert!(writes > 0, "the file was never written into");
     tried.good_roll();
 }
 
 /// Changes the last byte of a file, which stands behind the program, again and again.
-fn rewrite(path: &Path, over: &AtomicBool) -> u64 {
-    let mut writes = 0;
+fn rewrite(path: &Path, over: &AtomicBool, writes: &AtomicU64) {
     while !over.load(Ordering::Relaxed) {
         // Refused while it is executed.
         if let Ok(mut file) = File::options().write(true).open(path) {
             file.seek(SeekFrom::End(-1)).expect("a file");
-            file.write_all(&[b'a' + (writes % 26) as u8]).expect("ours");
-            writes += 1;
+            let before = writes.load(Ordering::Relaxed);
+            file.write_all(&[b'a' + (before % 26) as u8]).expect("ours");
+            writes.store(before + 1, Ordering::Relaxed);
         }
         std::thread::yield_now();
     }
-    writes
 }
