@@ -47,6 +47,8 @@ pub struct Faults {
     pub delay_millis: u64,
     /// Each request leaves so much memory behind, in KiB.
     pub leaks_kib: usize,
+    /// A worker takes so much memory before it does anything, and keeps it, in KiB.
+    pub takes_kib: usize,
     /// A master breaks right after it has taken the place of another one.
     pub after_exec: Option<Break>,
     /// A master breaks where it is to show, as a child, that it could do so.

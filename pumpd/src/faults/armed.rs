@@ -49,6 +49,7 @@ struct Faults {
     panics_percent: u64,
     delay_millis: u64,
     leaks_kib: usize,
+    takes_kib: usize,
     after_exec: Option<Break>,
     rehearsing: Option<Break>,
     rehearses_millis: u64,
@@ -135,6 +136,13 @@ pub(crate) fn worker_starts() {
     if faults.hangs {
         wait_for_ever();
     }
+    take(faults.takes_kib);
+}
+
+/// Takes so much memory and never gives it back.
+fn take(kib: usize) {
+    // Ones, because the kernel gives no memory for zeros before they are written.
+    std::mem::forget(vec![1_u8; kib * 1024]);
 }
 
 /// When the master has been told that the worker is ready.
@@ -180,8 +188,7 @@ pub(crate) async fn answering(
     if faults.blocks_after_requests == Some(number) {
         spin_for_ever();
     }
-    // Ones, because the kernel gives no memory for zeros before they are written.
-    std::mem::forget(vec![1_u8; faults.leaks_kib * 1024]);
+    take(faults.leaks_kib);
     if faults.delay_millis > 0 {
         tokio::time::sleep(Duration::from_millis(faults.delay_millis)).await;
     }

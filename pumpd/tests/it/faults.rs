@@ -40,6 +40,7 @@ fn every_fault_is_understood() {
         panics_percent: 1,
         delay_millis: 1,
         leaks_kib: 1,
+        takes_kib: 1,
         after_exec: Some(Break::OverflowsItsStack),
         rehearsing: Some(Break::Fails),
         rehearses_millis: 0,
