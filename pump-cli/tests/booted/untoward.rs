@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use pump_control::control::Worker;
-use pump_test::fake::{Faults, faulty};
+use pump_test::fake::{Faults, faulty, write_executable};
 use pump_test::machine::{Machine, said};
 
 use super::asking::{AT_MOST, drop_in, json, must_exit, status};
@@ -121,30 +121,84 @@ fn a_package_with_a_build_that_is_no_good_or_of_another_magic_is_told_of_and_the
     assert!(told.contains("does not wait"), "{told}");
 }
 
-/// Has dpkg install the newer packages and kills it at a line that it says of its work (`--status-logger`, dpkg(1)),
-/// after a command for sh(1).
+const CUT_UNPACKING: &str = r#"#!/bin/sh
+case "$*" in
+*--fsys-tarfile*/pumpd_*) /usr/bin/dpkg-deb "$@" | head --bytes=1000000; kill -9 $PPID ;;
+*) exec /usr/bin/dpkg-deb "$@" ;;
+esac
+"#;
+
+const CUT_UNPACKED: &str = r#"#!/bin/sh
+case "$*" in *--configure*) kill -9 $$ ;; esac
+exec /usr/bin/dpkg "$@"
+"#;
+
+const CUT_ROLLING: &str = r#"#!/bin/sh
+while read -r line; do
+    case "$line" in "processing: configure: pumpd"*)
+        until [ -e /run/systemd/transient/pump-package-upgrade.service ]; do [ -e /proc/$PPID ] || exit; done
+        kill -9 $PPID
+        exit ;;
+    esac
+done
+"#;
+
+/// Where dpkg is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// When it has a part of the daemon's package: what hands it the files does it.
+    Unpacking,
+    /// When all is unpacked and it was to configure: in its place something is run that is killed.
+    Unpacked,
+    /// While our own script waits for the roll that it has begun, by a line that dpkg says of its work
+    /// (`--status-logger`, dpkg(1)).
+    Rolling,
+}
+
+impl Cut {
+    /// The program that has to be there for it, and what is in it.
+    fn cause(self) -> (String, &'static str) {
+        match self {
+            // apt has dpkg look here first (apt.conf(5), `DPkg::Path`).
+            Self::Unpacking => ("/usr/sbin/dpkg-deb".to_owned(), CUT_UNPACKING),
+            Self::Unpacked => (format!("{INSIDE}/dpkg"), CUT_UNPACKED),
+            Self::Rolling => (format!("{INSIDE}/killer"), CUT_ROLLING),
+        }
+    }
+
+    /// With what apt is told of it.
+    fn flags(self) -> String {
+        match self {
+            Self::Unpacking => String::new(),
+            Self::Unpacked => format!("-o Dir::Bin::dpkg={INSIDE}/dpkg"),
+            Self::Rolling => format!("-o DPkg::Options::=--status-logger='exec {INSIDE}/killer'"),
+        }
+    }
+}
+
+/// Has apt install the newer packages, and dpkg killed.
 #[track_caller]
-fn killed_at(machine: &Machine, said_by_dpkg: &str, first: &str) {
-    let script = format!(
-        "#!/bin/sh\\nwhile read -r line; do case \"$line\" in {said_by_dpkg}) {first}; kill -9 $PPID; exit;; \
-         esac; done\\n"
-    );
-    machine.must(&[
-        "sh",
-        "-ec",
-        &format!("printf '{script}' >{INSIDE}/killer; chmod 755 {INSIDE}/killer"),
-    ]);
-    let line =
-        format!("echo 'status-logger=\"exec {INSIDE}/killer\"' >/etc/dpkg/dpkg.cfg.d/killer");
-    machine.must(&["sh", "-c", &line]);
+fn killed_at(machine: &Machine, cut: Cut) {
+    let (path, text) = cut.cause();
+    write_executable(&machine.path(&path), text.as_bytes()).expect("a file can be put there");
     let install = format!(
-        "DEBIAN_FRONTEND=noninteractive apt-get install --yes \
-         {INSIDE}/second/pump_*.deb {INSIDE}/second/pumpd_*.deb"
+        "DEBIAN_FRONTEND=noninteractive apt-get {} install --yes \
+         {INSIDE}/second/pump_*.deb {INSIDE}/second/pumpd_*.deb",
+        cut.flags()
     );
     let ended = machine.run(&["sh", "-c", &install]).expect("it can be run");
-    assert!(!ended.status.success(), "{said_by_dpkg}: {}", said(&ended));
-    machine.must(&["rm", "/etc/dpkg/dpkg.cfg.d/killer"]);
-    assert_ne!(machine.must(&["dpkg", "--audit"]), "", "{said_by_dpkg}: it was cut");
+    machine.must(&["rm", &path]);
+    assert!(!ended.status.success(), "{cut:?}: {}", said(&ended));
+    let audit = machine.must(&["dpkg", "--audit"]);
+    assert_ne!(audit, "", "{cut:?}: it was cut: {}", said(&ended));
+    let state =
+        machine.must(&["dpkg-query", "--show", "--showformat=${db:Status-Status}", "pumpd"]);
+    let wanted = match cut {
+        Cut::Unpacking => "half-installed",
+        Cut::Unpacked => "unpacked",
+        Cut::Rolling => "half-configured",
+    };
+    assert_eq!(state, wanted, "{audit}{}", said(&ended));
 }
 
 /// Cut while it unpacks, between unpacking and configuring, and while our own script runs. No client notices, the server
@@ -158,14 +212,10 @@ fn b16_a_dpkg_that_is_killed_leaves_a_server_that_serves_and_is_finished_as_usua
     watches_nothing(&machine);
     let begun = status(&machine);
     let report = under_load(&machine, &password, |step| {
-        let unpacks = r#""status: pumpd"*": half-installed""#;
-        let unpacked = r#""processing: configure: pump"|"processing: configure: pump:amd64""#;
-        let configures = r#""processing: configure: pumpd"*"#;
         let kill = ["systemctl", "kill", "--signal=KILL", "--kill-who=main", "pumpd.service"];
-        let rolls = "until [ -e /run/systemd/transient/pump-package-upgrade.service ]; do :; done";
-        for (point, first) in [(unpacks, "true"), (unpacked, "true"), (configures, rolls)] {
-            step(point, &|| killed_at(&machine, point, first));
-            if point != configures {
+        for point in [Cut::Unpacking, Cut::Unpacked, Cut::Rolling] {
+            step(&format!("{point:?}"), &|| killed_at(&machine, point));
+            if point != Cut::Rolling {
                 // What crashes now is started from its copy. The script that is left behind would lose its roll by it.
                 machine.must(&kill);
                 pump_test::eventually(AT_MOST, || {
@@ -174,7 +224,7 @@ fn b16_a_dpkg_that_is_killed_leaves_a_server_that_serves_and_is_finished_as_usua
                 });
             }
             let told = machine.run(&["dpkg", "--configure", "--pending"]).expect("it can be run");
-            if point == unpacks {
+            if point == Cut::Unpacking {
                 // dpkg wants it unpacked again.
                 machine.must(&["sh", "-c", &format!("dpkg --install {INSIDE}/second/pump*.deb")]);
             } else {
