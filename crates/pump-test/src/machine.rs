@@ -31,8 +31,11 @@ const PACKAGES: &str = "systemd,systemd-sysv,dbus,ca-certificates,iproute2";
 /// What a container's own filter refuses, and a machine does not: Landlock.
 const ALLOWED: &str = "landlock_create_ruleset landlock_add_rule landlock_restrict_self";
 
-/// How long a machine may take to boot or to go down.
-const WITHIN: Duration = Duration::from_secs(60);
+/// How long a machine may take to boot. Far beyond what it takes, for a host that is busy.
+const WITHIN: Duration = Duration::from_secs(240);
+
+/// How long it may take to go down before its power is cut.
+const DOWN_WITHIN: Duration = Duration::from_secs(60);
 
 /// The search path inside, as a login of root has it.
 const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -249,7 +252,7 @@ impl Drop for Machine {
         // As `halt` does, and when that takes too long, as a power cut does. Either way the kernel
         // removes mounts and processes with the namespaces.
         let _ = self.run(&["systemctl", "--no-block", "poweroff"]);
-        let deadline = Instant::now() + WITHIN;
+        let deadline = Instant::now() + DOWN_WITHIN;
         while matches!(self.nspawn.try_wait(), Ok(None)) && Instant::now() < deadline {
             pause();
         }

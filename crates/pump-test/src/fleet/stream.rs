@@ -14,7 +14,7 @@ use super::{Clock, Plan};
 use crate::wire::{Connection, request};
 
 /// How long nothing may come at the end, for a listener to believe that this was all.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Longest silence of a stream: four of the server's signs of life.
 const SILENCE: Duration = Duration::from_secs(60);
