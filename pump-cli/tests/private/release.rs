@@ -31,6 +31,7 @@ account)
     [ "$3" = broken ] && { echo "error: no account for you" >&2; exit 1; }
     echo "{\"handle\":\"@$3@$(value domain)\",\"password\":\"correct-horse\"}" ;;
 master|hold) echo "about to fail"; echo "error: the database is too new" >&2; exit 78 ;;
+*) echo "error: there is no command \`$1\`" >&2; exit 2 ;;
 esac
 "#;
 
