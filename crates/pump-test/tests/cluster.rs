@@ -15,7 +15,7 @@ use pump_test::process::sha256;
 use pump_test::{Account, Setup, TestCluster, eventually};
 
 /// A roll's limits, shorter than usual where a test has to wait for them.
-const SHORT: &str = "[roll]\nready_seconds = 2\ndrain_seconds = 10\n";
+const SHORT: &str = "[roll]\nready_seconds = 10\ndrain_seconds = 10\n";
 
 fn loaded(cluster: &TestCluster, authors: &[Account]) -> Load {
     let mut plan = Plan::new(cluster.address(), cluster.api().host());

@@ -118,7 +118,7 @@ fn pids(processes: &[Process]) -> Vec<u32> {
 
 #[test]
 fn b03_a_build_that_hangs_before_it_is_ready_is_ended_and_costs_nobody_anything() {
-    let tried = Tried::new("[roll]\nready_seconds = 2\nwatch_seconds = 0\n");
+    let tried = Tried::new("[roll]\nready_seconds = 10\nwatch_seconds = 0\n");
     let before = pids(&tried.cluster.workers());
     for stays in [false, true] {
         let hangs = Faults { hangs: true, stays, ..Faults::default() };

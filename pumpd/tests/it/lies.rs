@@ -71,7 +71,7 @@ fn a_worker_that_leaves_right_after_it_was_ready_is_not_taken_for_good() {
 /// What is not known may be of a later build, and is no lie.
 #[test]
 fn a_worker_that_says_what_nobody_knows_is_left_alone() {
-    let cluster = cluster(2, "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\nready_seconds = 2\n");
+    let cluster = cluster(2, "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\nready_seconds = 10\n");
     let rolled = cluster.roll(Some(&liar(&cluster, &[r#"{"say":"hello","generation":9}"#, "{"])));
     assert!(rolled.outcome.text.contains("not ready in time"), "{rolled:?}");
     cluster.eventually_logs("something that this build does not know");

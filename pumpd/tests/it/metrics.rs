@@ -94,7 +94,7 @@ fn what_workers_did_outlives_them() {
         answer(&mut stream);
     }
     let requests = || metrics(&cluster).get("pump_requests_total").expect("it is there");
-    eventually(std::time::Duration::from_secs(10), || match requests() {
+    eventually(std::time::Duration::from_secs(60), || match requests() {
         many if many >= 20.0 => Ok(()),
         few => Err(few),
     });

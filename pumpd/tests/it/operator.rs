@@ -84,7 +84,7 @@ fn the_status_has_each_workers_figures() {
     let mut stream = connect(&cluster);
     stream.write_all(REQUEST).expect("it reads");
     answer(&mut stream);
-    let status = eventually(Duration::from_secs(10), || {
+    let status = eventually(Duration::from_secs(60), || {
         let status = cluster.status();
         let idle: u64 = status.workers.iter().filter_map(|it| it.classes).map(|it| it.idle).sum();
         if idle == 1 { Ok(status) } else { Err(Box::new(status)) }

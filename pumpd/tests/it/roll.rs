@@ -14,7 +14,7 @@ use pump_test::{Setup, TestCluster};
 use crate::{cluster, pumpd, script};
 
 /// A roll with short patience, for candidates that take all of it.
-const IMPATIENT: &str = "[roll]\nready_seconds = 2\nlinger_seconds = 0\nwatch_seconds = 0\n";
+const IMPATIENT: &str = "[roll]\nready_seconds = 10\nlinger_seconds = 0\nwatch_seconds = 0\n";
 
 /// Idle connections are not what these tests are about.
 const QUICK: &str = "[roll]\nlinger_seconds = 0\nwatch_seconds = 0\n";

@@ -50,7 +50,7 @@ fn b15_a_master_without_descriptors_gives_the_roll_up() {
 
 #[test]
 fn b15_a_new_worker_that_gets_no_processor_costs_nobody_anything() {
-    let tried = Tried::new("[roll]\nready_seconds = 2\nwatch_seconds = 0\ncanary_seconds = 0\n");
+    let tried = Tried::new("[roll]\nready_seconds = 10\nwatch_seconds = 0\ncanary_seconds = 0\n");
     let before = pids(&tried.cluster.workers());
     let new = tried.other("new");
     let accepted =

@@ -72,7 +72,7 @@ impl Drop for Group {
         // Of a test that has failed somebody may be frozen still, and could not be ended.
         let _ = fs::write(self.path.join("freezer.state"), "THAWED");
         if !std::thread::panicking() {
-            eventually(Duration::from_secs(10), || fs::remove_dir(&self.path));
+            eventually(Duration::from_secs(60), || fs::remove_dir(&self.path));
         }
     }
 }
@@ -167,7 +167,7 @@ fn b06_a_worker_in_a_sleep_that_nothing_ends_is_told_of_and_the_roll_goes_on() {
     let old = tried.cluster.workers();
     frozen.set("cgroup.procs", &old[0].pid.to_string());
     frozen.set("freezer.state", "FROZEN");
-    eventually(Duration::from_secs(10), || {
+    eventually(Duration::from_secs(60), || {
         let state = Process::of(old[0].pid).map(|process| process.state);
         if matches!(state, Ok('D')) { Ok(()) } else { Err(format!("{state:?}")) }
     });
