@@ -39,6 +39,8 @@ const P50_SURE_FACTOR: f64 = 4.0;
 const P99_FACTOR: f64 = 2.0;
 /// …and so much longer, in microseconds: one pause of the machine is in them…
 const P99_SLACK: f64 = 20_000.0;
+/// …if surely so many are slower than that, since of two hundred answers the 99th of a hundred is the second or third…
+const P99_SHARE: f64 = 0.01;
 /// …if half of all answers take this much longer too…
 const P99_P50_FACTOR: f64 = 1.5;
 /// …and so does the mean.
@@ -159,7 +161,8 @@ fn slow(new: &Side, old: Option<&Side>, bounds: &Bounds, least_requests: u64) ->
     let (was, is) = (bounds.times?, new.times(least_requests)?);
     let surely = is.p50 > P50_SURE_FACTOR * was.p50 + P50_SLACK;
     let median = is.p50 > P50_FACTOR * was.p50 + P50_SLACK && is.mean > P50_MEAN_FACTOR * was.mean;
-    let slowest = is.p99 > P99_FACTOR * was.p99 + P99_SLACK
+    let slower = new.slower_than(P99_FACTOR * was.p99 + P99_SLACK);
+    let slowest = at_least(slower, new.requests) > P99_SHARE
         && is.p50 > P99_P50_FACTOR * was.p50
         && is.mean > P99_MEAN_FACTOR * was.mean;
     (surely || median || slowest).then(|| {

@@ -49,13 +49,22 @@ impl Side {
         for (place, count) in self.latency.iter().enumerate() {
             let count = *count as f64;
             if count > 0.0 && wanted <= count {
-                let upper = 2f64.powi(place as i32);
-                let lower = if place == 0 { 0.0 } else { upper / 2.0 };
+                let (lower, upper) = limits(place);
                 return Some(lower + (upper - lower) * wanted / count);
             }
             wanted -= count;
         }
         None
+    }
+
+    /// How many answers took longer than so many microseconds, as far as the histogram can tell: see
+    /// [`Self::quantile`].
+    pub(super) fn slower_than(&self, micros: f64) -> u64 {
+        let slower = |(place, count): (usize, &u64)| {
+            let (lower, upper) = limits(place);
+            *count as f64 * ((upper - micros) / (upper - lower)).clamp(0.0, 1.0)
+        };
+        self.latency.iter().enumerate().map(slower).sum::<f64>() as u64
     }
 
     /// The largest but one: what happened once may happen to anybody.
@@ -87,4 +96,10 @@ impl Side {
     pub(super) fn lag(&self) -> u64 {
         self.lags.iter().copied().max().unwrap_or(0)
     }
+}
+
+/// What the answers of a place of the histogram took, in microseconds.
+fn limits(place: usize) -> (f64, f64) {
+    let upper = 2f64.powi(place as i32);
+    (if place == 0 { 0.0 } else { upper / 2.0 }, upper)
 }

@@ -190,6 +190,23 @@ fn what_only_the_histogram_shows_is_no_difference() {
     }
 }
 
+/// On a machine that is busy with something else three of 230 answers were that late, and a good build was taken back.
+#[test]
+fn a_few_late_answers_are_no_slow_build_and_many_are() {
+    let side = |fast: u64, middle: u64, late: (usize, u64), mean: u64| {
+        let mut side = side(fast + middle + late.1, &[]);
+        side.latency[11] = fast;
+        side.latency[12] = middle;
+        side.latency[late.0] = late.1;
+        side.latency_sum = side.requests * mean;
+        side
+    };
+    let old = side(200, 99, (16, 3), 2_000);
+    assert_eq!(worse(&side(60, 167, (17, 3), 4_000), Some(&old)), None);
+    let reason = worse(&side(60, 147, (17, 23), 9_000), Some(&old)).expect("slower");
+    assert!(reason.contains("99 % in"), "{reason}");
+}
+
 fn side(requests: u64, probes: &[Result<u64, String>]) -> Side {
     Side { requests, probes: probes.to_vec(), ..Side::default() }
 }
