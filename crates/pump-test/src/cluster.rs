@@ -333,7 +333,8 @@ impl TestCluster {
             process.group == self.master.id() || self.orphaned.contains(&process.group)
         };
         let mut left: Vec<Process> = process::all().into_iter().filter(of_group).collect();
-        left.retain(Process::lives);
+        // What dies with the master is as good as dead.
+        left.retain(|process| !process.is_ended());
         for process in &left {
             process.signal(Signal::SIGKILL)?;
         }

@@ -54,6 +54,23 @@ impl Process {
         Self::of(self.pid).is_ok_and(|now| now.started == self.started && now.state != 'Z')
     }
 
+    /// Whether it is gone or about to go, and nothing keeps it: SIGKILL was sent to it, also when it had no time to
+    /// die of it yet.
+    pub fn is_ended(&self) -> bool {
+        if !self.lives() {
+            return true;
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let pending = |line: &str| {
+            let set = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"));
+            set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+        };
+        let killed =
+            status.lines().any(|line| pending(line) & (1 << (Signal::SIGKILL as u64 - 1)) != 0);
+        // It no longer has a pending one when it has begun to exit, and then it has no memory of its own any more.
+        killed || !status.lines().any(|line| line.starts_with("VmSize:"))
+    }
+
     /// The path of what it runs, ending in ` (deleted)` when that is gone.
     ///
     /// # Errors
@@ -153,12 +170,24 @@ mod tests {
     #[test]
     fn a_process_knows_itself() {
         let own = Process::of(std::process::id()).expect("we are there");
-        assert!(own.lives());
+        assert!(own.lives() && !own.is_ended());
         let exe = std::env::current_exe().expect("we run something");
         assert_eq!(own.build().expect("readable"), sha256(&exe).expect("readable"));
         assert!(own.descriptors().expect("readable") >= 3);
         let memory = own.memory().expect("readable");
         assert!(memory.rss_kib >= memory.pss_kib && memory.pss_kib > 0, "{memory:?}");
         assert!(children(own.parent).iter().any(|child| child.pid == own.pid));
+    }
+
+    #[test]
+    fn one_that_was_killed_is_ended_at_once() {
+        for _ in 0..20 {
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("it runs");
+            let sleeps = Process::of(child.id()).expect("it lives");
+            assert!(!sleeps.is_ended());
+            sleeps.signal(Signal::SIGKILL).expect("ours");
+            assert!(sleeps.is_ended());
+            child.wait().expect("it was ours");
+        }
     }
 }

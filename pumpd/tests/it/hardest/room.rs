@@ -83,9 +83,10 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Takes all room there is.
+    /// Takes all room there is, also what has become free since this was called before.
     fn fill(&self) {
-        let mut file = fs::File::create(self.0.path().join("filling")).expect("ours");
+        let path = self.0.path().join("filling");
+        let mut file = fs::File::options().create(true).append(true).open(path).expect("ours");
         while file.write_all(&[0; 4096]).is_ok() {}
         while file.write_all(&[0]).is_ok() {}
     }
@@ -157,13 +158,20 @@ fn b15_a_build_that_fails_while_the_disk_is_full_is_remembered() {
     fs::create_dir(&data).expect("ours");
     let (data, more) = (Some(data), QUICK.to_owned());
     let mut tried = Tried::with(Setup { data, more, held: true, ..Setup::default() });
-    let late = pump_test::fake::Faults { dies_after_millis: Some(1500), ..Default::default() };
+    // More than it is asked before the disk is full.
+    let late = pump_test::fake::Faults { dies_after_requests: Some(50), ..Default::default() };
     let bad = tried.broken("bad", &late);
-    let ask = Restart { candidate: Some(bad.clone()), canary: Some(5), ..Default::default() };
+    let ask = Restart { candidate: Some(bad.clone()), canary: Some(300), ..Default::default() };
     let filled = std::cell::Cell::new(false);
+    let api = tried.cluster.api();
     let rolled = tried.cluster.control().restart(ask, |step| {
         if step.contains("is ready") && !filled.replace(true) {
-            disk.fill();
+            // One of these it dies of. What others leave behind until then gives no room.
+            let asked = (0..1000).find(|_| {
+                disk.fill();
+                api.call("GET", "/", &[], b"").is_err()
+            });
+            assert!(asked.is_some(), "it died of none of them");
         }
     });
     let outcome = rolled.expect("the master tells").outcome;
