@@ -101,7 +101,7 @@ impl Plan {
             big_page: "/".to_owned(),
             read_per_second: 20 * 1024,
             authors: Vec::new(),
-            answer_within: Duration::from_secs(60),
+            answer_within: Duration::from_secs(15),
             seed: fresh_seed(),
         }
     }

@@ -153,7 +153,7 @@ fn resident(cluster: &TestCluster) -> anyhow::Result<u64> {
 fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
     Ok(stream)
 }
 

@@ -198,7 +198,7 @@ pub(super) fn plan(
         streams,
         listeners,
         herald: Some((herald, size.heralded_every)),
-        answer_within: Duration::from_secs(60),
+        answer_within: Duration::from_secs(15),
         seed: seed as u64,
     };
     let big = api.call("GET", &plan.big_page, &[], b"").context("the large page")?;
