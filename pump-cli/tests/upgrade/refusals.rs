@@ -172,7 +172,8 @@ fn masked(text: &str, place: &Place) -> String {
     let text = text.replace(&place.root().display().to_string(), "ROOT");
     let text = text.replace(&place.folder().display().to_string(), "FOLDER");
     let text = between(&text, " after ", " of 60 s", "N");
-    let text = between(&text, " by ", ", until", "SOMEBODY");
+    // A user whom nobody has given a name, as in a container, is told by the number.
+    let text = between(&text.replace(" by uid ", " by "), " by ", ", until", "SOMEBODY");
     let words = text.split_inclusive([' ', '\n', '`', ',', ';', '(', ')', '"']);
     words.map(word).collect()
 }
