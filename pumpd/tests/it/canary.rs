@@ -164,9 +164,10 @@ fn on_a_quiet_server_a_good_build_is_probed() {
     assert_eq!(rolled.outcome.exit, ExitStatus::Done, "{rolled:?}");
     let no_worse = rolled.steps.iter().find(|step| step.contains("no worse")).expect("a verdict");
     // Once at its beginning, and once more at its end if there is the time. On a busy machine one of the two may not
-    // come to its end, for neither build.
-    let probed = ["1 of 1", "2 of 2", "1 of 2"].map(|went| format!("{went} probes went well"));
-    assert!(probed.iter().any(|probed| no_worse.contains(probed.as_str())), "{no_worse}");
+    // come to its end, and then it does so in neither build.
+    let probed = |went: &str| no_worse.matches(&format!("{went} probes went well")).count();
+    let all = [probed("1 of 1"), probed("2 of 2")].iter().any(|sides| *sides > 0);
+    assert!(all || probed("1 of 2") == 2, "{no_worse}");
 }
 
 #[test]

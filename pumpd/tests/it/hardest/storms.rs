@@ -287,7 +287,7 @@ fn b13_of_many_commands_each_has_one_answer_and_one_roll_goes_at_a_time() {
             let begun = Instant::now();
             tried.cluster.status();
             // Far beyond what a loop that waits for nobody takes.
-            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
         }
     });
     assert!(refused.load(Ordering::Relaxed) > 0, "they have met");
