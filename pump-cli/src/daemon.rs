@@ -18,6 +18,9 @@ use pump_control::{Checked, Created, ExitStatus, Layout, USER};
 use crate::report::Failure;
 use crate::tool;
 
+/// The database's file in a data folder.
+pub(crate) const DATABASE: &str = "pump.sqlite3";
+
 /// One build of pumpd.
 #[derive(Clone, Debug)]
 pub(crate) struct Daemon {

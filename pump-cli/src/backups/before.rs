@@ -9,15 +9,12 @@ use pump_release::ReleaseInfo;
 
 use super::{Backup, KEPT, list, make, size};
 use crate::context::Context;
-use crate::daemon::{Daemon, Identity};
+use crate::daemon::{DATABASE, Daemon, Identity};
 use crate::releases::Installed;
 use crate::report::Failure;
 
 /// What a copy is said to be of where nothing is installed any more that has written it.
 const REMOVED: &str = "a release that was removed";
-
-/// The database's file in a data folder.
-const DATABASE: &str = "pump.sqlite3";
 
 /// How old a copy for the same candidate may be that a run has made which was cut.
 const STILL_GOOD: SignedDuration = SignedDuration::from_mins(15);

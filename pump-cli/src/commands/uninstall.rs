@@ -14,6 +14,7 @@ use pump_control::{ExitStatus, Layout, USER};
 use serde_json::json;
 
 use crate::context::Context;
+use crate::daemon::DATABASE;
 use crate::journal::Action;
 use crate::lock::{self, Lock};
 use crate::manifest::{self, Entry, Group, Kind};
@@ -24,7 +25,7 @@ use crate::units::{SERVING, TIMER, UPGRADE};
 use crate::{ownership, service};
 
 /// What pumpd keeps in its data folder, for one that holds other things too.
-const DATABASE: [&str; 3] = ["pump.sqlite3-wal", "pump.sqlite3-shm", "pump.sqlite3"];
+const OURS: [&str; 3] = ["pump.sqlite3-wal", "pump.sqlite3-shm", DATABASE];
 
 /// Flags of `pump uninstall`.
 #[derive(Debug, clap::Args)]
@@ -200,7 +201,7 @@ pub(super) fn remove(path: &Path, kind: Kind) -> anyhow::Result<bool> {
 /// Removes the database from a folder that may hold more than ours.
 fn remove_database(folder: &Path) -> anyhow::Result<Vec<String>> {
     let mut removed = Vec::new();
-    for name in DATABASE {
+    for name in OURS {
         let path = folder.join(name);
         if remove(&path, Kind::File)? {
             removed.push(path.display().to_string());

@@ -13,7 +13,7 @@ use super::program::Release;
 use super::upgrades;
 use crate::address::Address;
 use crate::context::Context;
-use crate::daemon::{Daemon, Identity};
+use crate::daemon::{DATABASE, Daemon, Identity};
 use crate::journal::{self, Journal};
 use crate::manifest::{self, Entry};
 use crate::releases::Releases;
@@ -246,7 +246,7 @@ fn data_folders(
     if layout.is_private() {
         folder("/run/pump", layout, transaction)?;
     }
-    Ok(data.join("pump.sqlite3").exists())
+    Ok(data.join(DATABASE).exists())
 }
 
 /// Copies what a release that was uninstalled has left, before this one is started on it.
